@@ -1,0 +1,75 @@
+"""Approvals: a person's own signature under one intent, bound to what was shown.
+
+An approval counts where the approver's credential grants it, the intent is not the approver's own nor that of
+anybody whom the approver delegated to or was delegated by, and it was given for this intent and no other.
+
+Spec: docs/spec/decision.md section 2.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from comity.attestation.credentials import Chain, Relied, bound_problem, read_chain
+from comity.attestation.epochs import EpochState
+from comity.attestation.findings import Finding
+from comity.protocol.execution import Intent, Observation
+from comity.protocol.governance import Taxonomy
+from comity.protocol.outcome import Cause, Mode
+from comity.protocol.verified import VerifiedRecord
+
+AnyRecord: TypeAlias = VerifiedRecord[Any]
+
+
+def approvals_for(
+    intent: VerifiedRecord[Intent],
+    requester: Chain,
+    relied: Relied,
+    epoch: EpochState,
+    taxonomy: Taxonomy,
+    t: int,
+) -> tuple[frozenset[str], tuple[Finding, ...]]:
+    """The authority classes whose holders approved an intent, and notes on approvals that do not count."""
+    classes: set[str] = set()
+    notes: list[Finding] = []
+    for record_id in sorted(relied):
+        record = relied[record_id]
+        if not isinstance(record.body, Observation) or record.body.claim != "approval":
+            continue
+        found = _approver(record, intent, requester, relied, epoch, taxonomy, t)
+        if isinstance(found, Chain):
+            classes.update(found.classes)
+        else:
+            cause = Cause(code="approval_not_counted", parameters={"member": record.member, "reason": found})
+            notes.append(Finding(Mode.EXECUTE, cause))
+    return frozenset(classes), tuple(notes)
+
+
+def _approver(
+    record: VerifiedRecord[Observation],
+    intent: VerifiedRecord[Intent],
+    requester: Chain,
+    relied: Relied,
+    epoch: EpochState,
+    taxonomy: Taxonomy,
+    t: int,
+) -> Chain | str:
+    """The chain of an approval that counts, or the reason why it does not."""
+    if record.header.outcome != "approved" or record.role != "subject" or record.authority is None:
+        return "not_an_approval"
+    if intent.id not in record.header.subject:
+        return "another_intent"
+    if record.body.shown != intent.header.body.digest:
+        return "shown_something_else"
+    if record.body.not_after and t >= record.body.not_after:
+        return "expired"
+    chain = read_chain(record.authority, relied, epoch, taxonomy, t)
+    if isinstance(chain, Finding):
+        return chain.cause.code
+    if chain.subjects & requester.subjects:
+        return "own_intent"
+    for group in intent.body.classes:
+        problem = bound_problem(chain, "approve", group.asset, intent.header.realm, intent.body.purpose)
+        if problem is not None:
+            return "credential_bound"
+    return chain

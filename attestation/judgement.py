@@ -1,0 +1,367 @@
+"""The judgement of an ask: a pure function of epoch, ask, evidence and the adverse records held.
+
+It is made once on the ask alone and, where adverse records count, once more with them; the vote is the meet of
+both. Invariants of the protocol come first and no bundle can switch them off; the bundles of the epoch and
+of the owners follow; everything combines by the meet (law 6).
+
+Spec: docs/spec/judgement.md, whose numbered steps the functions follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from comity.attestation.adverse import NOTHING, Adverse, weigh_adverse
+from comity.attestation.approvals import approvals_for
+from comity.attestation.case import (
+    BundleWorking,
+    Case,
+    ClassWorking,
+    Fault,
+    Judgement,
+    Working,
+)
+from comity.attestation.credentials import Chain, bound_problem, read_chain, ticket_for
+from comity.attestation.evidence import Appraisal, appraise
+from comity.attestation.findings import Finding, Findings, defer, refuse, short
+from comity.attestation.lineage import (
+    Input,
+    live_owners,
+    owner_policies,
+    owners_after,
+    read_input,
+    realm_problem,
+    slope_findings,
+    transitions_for,
+)
+from comity.attestation.policy_facts import BundleRequest, bundle_outcomes
+from comity.attestation.weighting import Support, weigh
+from comity.protocol.encoding import encode
+from comity.protocol.execution import ClassJudgement, ItemClass, LaunchTicket, Observation
+from comity.protocol.governance import Credential, OwnerPolicy
+from comity.protocol.governance_state import GovernanceState
+from comity.protocol.limits import ASK_AGE_S_MAX, ASK_AHEAD_S, LEASE_S, OWNERS_MAX
+from comity.protocol.outcome import Mode, Need, Obligation, Outcome, full_extent, meet, union
+from comity.protocol.verified import VerifiedRecord
+
+AnyRecord: TypeAlias = VerifiedRecord[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Bearing:
+    """What holds for every class of a case."""
+
+    case: Case
+    adverse: Adverse
+    relied: Mapping[bytes, AnyRecord]
+    findings: tuple[Finding, ...]
+    chain: Chain | None
+    ticketed: bool
+    appraisal: Appraisal
+    approvals: frozenset[str]
+    notes: tuple[Finding, ...]
+    policies: Mapping[str, VerifiedRecord[OwnerPolicy]]
+
+
+def judge(case: Case) -> Judgement | Fault:
+    """Judge an ask.
+
+    Returns what the vote says, or a fault where this voter has to abstain.
+    """
+    alone = _judge_once(case, NOTHING)
+    if isinstance(alone, Fault):
+        return alone
+    adverse = weigh_adverse(
+        case.candidates,
+        case.intent,
+        {**case.relied, case.ask.id: case.ask},
+        case.known,
+        case.governance.observers,
+    )
+    if not adverse.ids and not adverse.struck and not adverse.against:
+        return Judgement(tuple(w.judgement for w in alone), (), Working(classes=alone), _expires(case))
+    against = _judge_once(case, adverse)
+    if isinstance(against, Fault):
+        return against
+    classes = tuple(
+        _both(own, other, group)
+        for own, other, group in zip(alone, against, case.intent.body.classes, strict=True)
+    )
+    working = Working(classes=classes, adverse=adverse.ids)
+    return Judgement(tuple(w.judgement for w in classes), adverse.ids, working, _expires(case))
+
+
+def _expires(case: Case) -> int:
+    """The lease ends with the first credential, ticket or approval that the ask relies on."""
+    t = case.ask.body.t
+    ends = [t + LEASE_S, case.intent.body.expires]
+    for record in case.relied.values():
+        if isinstance(record.body, Credential | LaunchTicket):
+            ends.append(record.body.not_after)
+        elif isinstance(record.body, Observation) and record.body.not_after:
+            ends.append(record.body.not_after)
+    return min((end for end in ends if end > t), default=t)
+
+
+def _both(alone: ClassWorking, against: ClassWorking, group: ItemClass) -> ClassWorking:
+    """The meet of judging without and with the adverse records; state and live owners follow the ask alone."""
+    full = full_extent(len(group.items), len(group.columns))
+    judgement = ClassJudgement(
+        outcome=meet(alone.judgement.outcome, against.judgement.outcome, full),
+        weight=alone.judgement.weight,
+        state=alone.judgement.state,
+        live=alone.judgement.live,
+    )
+    return ClassWorking(
+        judgement=judgement,
+        supports=against.supports,
+        bundles=against.bundles,
+        approvals=against.approvals,
+        tier=against.tier,
+        executables=against.executables,
+        freshness=against.freshness,
+    )
+
+
+def _judge_once(case: Case, adverse: Adverse) -> tuple[ClassWorking, ...] | Fault:
+    bearing = _bearing(case, adverse)
+    workings: list[ClassWorking] = []
+    for index, group in enumerate(case.intent.body.classes):
+        working = _judge_class(bearing, index, group)
+        if isinstance(working, Fault):
+            return working
+        workings.append(working)
+    return tuple(workings)
+
+
+def _bearing(case: Case, adverse: Adverse) -> _Bearing:
+    """Steps 1 to 4: the ask, the credential, who asked, the evidence, the approvals."""
+    governance, intent, t = case.governance, case.intent, case.ask.body.t
+    struck = adverse.struck
+    relied = {i: r for i, r in {**case.relied, **adverse.added}.items() if not _is_struck(r, struck)}
+    findings = Findings()
+    findings.extend(_ask_findings(case, struck))
+    findings.extend(adverse.against.get(intent.id, ()))
+    chain = read_chain(intent.body.credential, relied, governance.epoch, governance.taxonomy, t)
+    ticketed = case.granted.ticket
+    if isinstance(chain, Finding):
+        hit = intent.body.credential in case.relied and intent.body.credential not in relied
+        findings.add(refuse("credential_revoked", id=short(intent.body.credential)) if hit else chain)
+        held = None
+    else:
+        held = chain
+        if chain.subject != intent.body.requester or chain.links[0].member != intent.member:
+            findings.add(refuse("requester_wrong", wanted=intent.body.requester, subject=chain.subject))
+        if not ticketed:
+            ticket = ticket_for(intent, chain, relied, t)
+            findings.add(ticket if isinstance(ticket, Finding) else None)
+            ticketed = isinstance(ticket, VerifiedRecord)
+    appraisal, spliced = appraise(intent, relied, governance.epoch, t)
+    findings.add(spliced)
+    if case.granted.tier > appraisal.tier:
+        appraisal = Appraisal(tier=case.granted.tier)
+    approvals, notes = (
+        approvals_for(intent, held, relied, governance.epoch, governance.taxonomy, t)
+        if held is not None
+        else (frozenset[str](), ())
+    )
+    return _Bearing(
+        case=case,
+        adverse=adverse,
+        relied=relied,
+        findings=tuple(findings.found),
+        chain=held,
+        ticketed=ticketed,
+        appraisal=appraisal,
+        approvals=approvals | case.granted.approvals,
+        notes=notes,
+        policies=owner_policies(relied, governance.epoch),
+    )
+
+
+def _is_struck(record: AnyRecord, struck: Mapping[bytes, str]) -> bool:
+    return record.id in struck or (record.authority is not None and record.authority in struck)
+
+
+def _ask_findings(case: Case, struck: Mapping[bytes, str]) -> list[Finding]:
+    """Step 1: intent and ask belong together, are in force, and are of this coalition."""
+    intent, ask, epoch = case.intent, case.ask, case.governance.epoch
+    t = ask.body.t
+    findings: list[Finding] = []
+    if ask.body.intent != intent.id or ask.member != intent.member:
+        findings.append(refuse("ask_not_the_requesters"))
+    if [(e.scope, e.epoch) for e in ask.body.epochs] != [(epoch.coalition, epoch.id)]:
+        findings.append(refuse("scope_wrong"))
+    for record in (intent, ask):
+        if record.header.coalition != epoch.coalition or record.role != "node":
+            findings.append(refuse("record_foreign", kind=record.header.kind))
+        if record.member not in epoch.members:
+            findings.append(refuse("not_a_member", member=record.member))
+        elif record.root_key not in epoch.organization_keys(record.member) or not record.in_force(t):
+            findings.append(refuse("node_key_not_in_force", member=record.member))
+        if record.authority is not None and record.authority in struck:
+            findings.append(refuse("node_key_revoked", member=record.member))
+    if t >= intent.body.expires or t - intent.header.at > ASK_AGE_S_MAX:
+        findings.append(refuse("intent_expired", expires=intent.body.expires))
+    if intent.header.at > t + ASK_AHEAD_S:
+        findings.append(refuse("intent_early", at=intent.header.at))
+    if intent.header.realm != ask.header.realm:
+        findings.append(refuse("realm_mixed"))
+    return findings
+
+
+def _judge_class(bearing: _Bearing, index: int, group: ItemClass) -> ClassWorking | Fault:
+    """Steps 5 to 9 for one class of items."""
+    case, governance = bearing.case, bearing.case.governance
+    intent, t = case.intent, case.ask.body.t
+    full = full_extent(len(group.items), len(group.columns))
+    findings = Findings(list(bearing.findings))
+    findings.extend(_class_findings(bearing, index, group))
+    inputs, missing = _inputs(bearing, group)
+    findings.extend(missing)
+    findings.add(realm_problem(intent.header.realm, inputs))
+    transitions = transitions_for(group.asset, intent.body.purpose, bearing.relied, governance.epoch, t)
+    findings.extend(
+        f
+        for f in slope_findings(bearing.appraisal.tier, group.asset, inputs, transitions)
+        if not any(need.parameters.get("member") in case.granted.trust for need in f.needs)
+    )
+    owners = owners_after(intent.member, inputs, transitions)
+    if len(owners) > OWNERS_MAX:
+        findings.add(refuse("owners_many", owners_max=OWNERS_MAX))
+        owners = owners[:OWNERS_MAX]
+    weight, supports = _weight(bearing, inputs)
+    request = BundleRequest(
+        case=case,
+        group=group,
+        chain=bearing.chain,
+        inputs=tuple(inputs),
+        weight=weight,
+        tier=bearing.appraisal.tier,
+        fresh=bearing.appraisal.freshness == "fresh",
+        ticketed=bearing.ticketed,
+        approvals=bearing.approvals,
+        policies=bearing.policies,
+    )
+    said = bundle_outcomes(request) if bearing.chain is not None else ()
+    if isinstance(said, Fault):
+        return said
+    findings.extend(_weight_findings(bearing, weight))
+    outcome = findings.outcome(full)
+    for working in said:
+        outcome = meet(outcome, working.outcome, full)
+    if outcome.mode.rank < Mode.EXECUTE.rank and bearing.notes:
+        outcome = meet(outcome, Findings(list(bearing.notes)).outcome(full), full)
+    state = _state(bearing, request, owners, weight)
+    judgement = ClassJudgement(
+        outcome=_compact(outcome),
+        weight=weight,
+        state=state,
+        live=live_owners(inputs, bearing.policies, t),
+    )
+    return ClassWorking(
+        judgement=judgement,
+        supports=tuple((s.code, s.source, s.weight) for s in supports),
+        bundles=said,
+        approvals=tuple(sorted(bearing.approvals)),
+        tier=bearing.appraisal.tier,
+        executables=bearing.appraisal.executables,
+        freshness=bearing.appraisal.freshness,
+    )
+
+
+def _compact(outcome: Outcome) -> Outcome:
+    """Below *restrict* nothing is permitted, so extent and obligations say nothing; an execute has no causes."""
+    if outcome.mode.rank < Mode.RESTRICT.rank:
+        empty = full_extent(0, 0)
+        needs = outcome.needs if outcome.mode is Mode.DEFER else ()
+        return Outcome(mode=outcome.mode, extent=empty, needs=needs, causes=outcome.causes)
+    return outcome
+
+
+def _class_findings(bearing: _Bearing, index: int, group: ItemClass) -> list[Finding]:
+    """Step 5: only the writer makes an asset, each slot once, within the bounds of its credential."""
+    case = bearing.case
+    intent = case.intent
+    findings: list[Finding] = []
+    writer = case.governance.epoch.writer_of(group.asset)
+    if writer != intent.member:
+        findings.append(refuse("not_the_writer", asset=group.asset, member=intent.member))
+    others = [g for i, g in enumerate(intent.body.classes) if i < index and g.asset == group.asset]
+    partitions = [item.partition for g in (*others, group) for item in g.items]
+    if len(partitions) != len(set(partitions)):
+        findings.append(refuse("item_twice", asset=group.asset))
+    if len(group.columns) != len(set(group.columns)):
+        findings.append(refuse("column_twice", asset=group.asset))
+    if bearing.chain is not None:
+        problem = bound_problem(
+            bearing.chain, "materialize", group.asset, intent.header.realm, intent.body.purpose
+        )
+        if problem is not None:
+            findings.append(problem)
+    return findings
+
+
+def _inputs(bearing: _Bearing, group: ItemClass) -> tuple[list[Input], list[Finding]]:
+    """Step 6: every input checks, and all items of the class have inputs of one kind."""
+    inputs: list[Input] = []
+    findings: list[Finding] = []
+    kinds: set[frozenset[bytes]] = set()
+    wanted = [group.inputs, *(item.inputs for item in group.items if item.inputs)]
+    for position, ids in enumerate(wanted):
+        states: set[bytes] = set()
+        for actuation_id in ids:
+            found = read_input(actuation_id, bearing.relied, bearing.case.governance.epochs)
+            if isinstance(found, Finding):
+                findings.append(found)
+                continue
+            findings.extend(bearing.adverse.against.get(actuation_id, ()))
+            inputs.append(found)
+            states.add(encode(found.state))
+        if position:
+            kinds.add(frozenset(states))
+    if len(kinds) > 1 or (kinds and any(not item.inputs for item in group.items)):
+        findings.append(refuse("class_mixed", asset=group.asset))
+    unique = {found.actuation.id: found for found in inputs}
+    return [unique[i] for i in sorted(unique)], findings
+
+
+def _weight(bearing: _Bearing, inputs: list[Input]) -> tuple[int, tuple[Support, ...]]:
+    """Step 7."""
+    if bearing.chain is None:
+        return 0, ()
+    subjects = frozenset({bearing.case.intent.id, *(found.actuation.id for found in inputs)})
+    return weigh(
+        bearing.chain, bearing.case.governance.taxonomy, bearing.appraisal.tier, bearing.relied, subjects
+    )
+
+
+def _weight_findings(bearing: _Bearing, weight: int) -> list[Finding]:
+    """Step 8: each bundle may ask for a least weight."""
+    if bearing.case.granted.weight:
+        return []
+    least = max((b.policy.weight_min for b in bearing.case.governance.bundles), default=0)
+    if weight >= least:
+        return []
+    need = Need(code="corroboration", parameters={"weight": least})
+    return [defer("weight_low", need, weight=weight, weight_min=least)]
+
+
+def _state(
+    bearing: _Bearing, request: BundleRequest, owners: tuple[str, ...], weight: int
+) -> GovernanceState:
+    """Step 9: what governs the output."""
+    intent = bearing.case.intent
+    restrictions: tuple[Obligation, ...] = union(*(f.state.restrictions for f in request.inputs))
+    return GovernanceState(
+        tier=bearing.appraisal.tier,
+        realm=intent.header.realm,
+        owners=owners,
+        purpose=intent.body.purpose,
+        weight=weight,
+        data_classes=request.data_classes(),
+        authority_classes=tuple(sorted(bearing.chain.classes)) if bearing.chain is not None else (),
+        restrictions=restrictions,
+    )

@@ -1,0 +1,290 @@
+"""Verification by a stranger: a bundle and the roots, nothing else.
+
+Two levels. `signed`: every signature, chain, certificate and content rule checks. `re-judged`: moreover every
+vote of every certificate was judged again from the bundle and came out equal to the byte.
+
+Spec: docs/spec/bundle.md section 3.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from comity.attestation.case import Case, Fault, Governance
+from comity.attestation.epochs import EpochState, chain
+from comity.attestation.findings import Finding
+from comity.attestation.holdings import Holdings
+from comity.attestation.judgement import judge
+from comity.attestation.lineage import actuation_problem
+from comity.attestation.roots import Roots
+from comity.attestation.tally import permit_problem, refusal_problem
+from comity.attestation.voter import vote_body
+from comity.protocol.bundle import Bundle, close, decode_bundle, governing_bodies
+from comity.protocol.encoding import encode
+from comity.protocol.errors import VerificationError
+from comity.protocol.execution import Actuation, Ask, Intent, Permit, Refusal, Start, Vote
+from comity.protocol.verified import VerifiedRecord
+
+AnyRecord: TypeAlias = VerifiedRecord[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was verified.
+
+    Attributes:
+        level: `signed` or `re-judged`.
+        why_not_rejudged: empty at the higher level.
+        cosigned: whether the targets are included in checkpoints that a quorum cosigned. Never in this version.
+        kinds: how many records of each kind.
+        targets: what each target is: kind, asset, partition, outcome.
+    """
+
+    level: Literal["signed", "re-judged"]
+    coalition: bytes
+    epoch_number: int
+    records: int
+    votes_rejudged: int
+    why_not_rejudged: str
+    kinds: dict[str, int] = field(default_factory=dict[str, int])
+    targets: tuple[dict[str, str], ...] = ()
+    cosigned: bool = False
+
+
+def verify_bundle(data: bytes, roots: Roots, engine: bytes) -> Report:
+    """Verify a bundle under roots.
+
+    Args:
+        engine: the id of the engine that would judge again; where the epochs do not name it the level is `signed`.
+
+    Raises:
+        DecodeError: no bundle.
+        VerificationError: naming the record and the reason.
+    """
+    bundle = decode_bundle(data)
+    epochs = _pinned_epochs(bundle, roots)
+    holdings = _verified(bundle)
+    held = _closure(bundle, holdings, epochs)
+    for record_id in sorted(held):
+        _check(held[record_id], held, epochs)
+    _check_slots(held)
+    rejudged, why = _rejudge(held, holdings, epochs, engine)
+    return Report(
+        level="signed" if why else "re-judged",
+        coalition=bundle.coalition,
+        epoch_number=max(state.number for state in epochs.values()),
+        records=len(held),
+        votes_rejudged=rejudged,
+        why_not_rejudged=why,
+        kinds=dict(sorted(Counter(record.header.kind for record in held.values()).items())),
+        targets=tuple(_describe(held[target]) for target in bundle.targets),
+    )
+
+
+def _pinned_epochs(bundle: Bundle, roots: Roots) -> dict[bytes, EpochState]:
+    """The epoch chain, through the pin."""
+    if bundle.epochs[0].id != bundle.coalition or bundle.coalition != roots.coalition:
+        raise VerificationError(
+            "roots_other", "the bundle is of another coalition than the roots", bundle.coalition
+        )
+    states = chain(bundle.epochs)
+    if roots.epoch_number >= len(states):
+        detail = f"the bundle ends at epoch {states[-1].number}, the roots pin epoch {roots.epoch_number}"
+        raise VerificationError("pin_not_reached", detail, states[-1].id)
+    if states[roots.epoch_number].id != roots.epoch:
+        raise VerificationError("pin_missed", "the chain does not pass through the pin", states[-1].id)
+    return {state.id: state for state in states}
+
+
+def _verified(bundle: Bundle) -> Holdings:
+    """All records, verified under the keys of the chain."""
+    holdings = Holdings(engine=b"")
+    for record in bundle.epochs:
+        holdings.adopt(record)
+    admission = holdings.admit(bundle.records)
+    if admission.rejected:
+        record, problem = admission.rejected[0]
+        if isinstance(problem, VerificationError):
+            raise problem
+        raise VerificationError("record_unreadable", str(problem), record.id)
+    waiting = [r for r in bundle.records if holdings.peek(r.id) is None]
+    if waiting:
+        raise VerificationError("authority_missing", "nobody vouches for its key", waiting[0].id)
+    return holdings
+
+
+def _closure(bundle: Bundle, holdings: Holdings, epochs: dict[bytes, EpochState]) -> dict[bytes, AnyRecord]:
+    """The records, exactly those that the targets depend on."""
+    held, missing = close(bundle.targets, holdings.peek)
+    if missing:
+        raise VerificationError("record_missing", "a target depends on it", missing[0])
+    used = {record.body.epoch for record in held.values() if isinstance(record.body, Vote)}
+    wanted = governing_bodies({i: state.body for i, state in epochs.items()}, used)
+    queue: list[bytes] = []
+    by_body = {(r.header.kind, r.header.body.digest): r.id for r in reversed(bundle.records)}
+    for kind, digest in sorted(wanted):
+        found = by_body.get((kind, digest))
+        if found is None:
+            raise VerificationError("record_missing", f"the epoch's {kind} {digest.hex()[:16]}")
+        queue.append(found)
+    governing, missing = close(queue, holdings.peek)
+    if missing:
+        raise VerificationError("record_missing", "a governing record depends on it", missing[0])
+    held |= governing
+    for record in bundle.records:
+        if record.id not in held:
+            raise VerificationError("record_foreign", "no target depends on it", record.id)
+    if not used <= set(epochs):
+        raise VerificationError("epoch_missing", "a vote names an epoch that is not in the chain")
+    return held
+
+
+def _raise(problem: Finding | None, record: AnyRecord) -> None:
+    if problem is not None:
+        parameters = ", ".join(f"{k}={v}" for k, v in sorted(problem.cause.parameters.items()))
+        raise VerificationError(problem.cause.code, parameters or record.header.kind, record.id)
+
+
+def _check(record: AnyRecord, held: dict[bytes, AnyRecord], epochs: dict[bytes, EpochState]) -> None:
+    """The rules of a record's kind, against the records that it depends on."""
+    body = record.body
+    match body:
+        case Permit() | Refusal():
+            epoch = epochs.get(body.epoch)
+            intent = held[body.intent]
+            ask = held[body.ask]
+            if epoch is None or not isinstance(intent.body, Intent) or not isinstance(ask.body, Ask):
+                raise VerificationError("permit_wrong", "names no intent, ask or epoch", record.id)
+            if ask.body.intent != intent.id or ask.body.t != body.t or ask.member != intent.member:
+                raise VerificationError("ask_mixed", "the ask is not about the intent", record.id)
+            if isinstance(body, Permit):
+                _raise(permit_problem(record, intent, held, epoch), record)
+            else:
+                _raise(refusal_problem(record, intent, held, epoch), record)
+        case Start():
+            permit = held[body.permit]
+            if not isinstance(permit.body, Permit) or permit.member != record.member:
+                raise VerificationError("start_foreign", "under a permit of another", record.id)
+            if permit.body.intent != body.intent:
+                raise VerificationError("start_foreign", "under a permit of another intent", record.id)
+            if record.header.at >= permit.body.expires:
+                raise VerificationError("permit_expired", "started after the permit's end", record.id)
+        case Actuation():
+            _check_actuation(record, held, epochs)
+        case _:
+            pass
+
+
+def _check_actuation(
+    record: AnyRecord, held: dict[bytes, AnyRecord], epochs: dict[bytes, EpochState]
+) -> None:
+    body = record.body
+    permit, intent, start = held[body.permit], held[body.intent], held[body.start]
+    _raise(actuation_problem(record, permit, intent, held, epochs), record)
+    if not isinstance(start.body, Start):
+        raise VerificationError("start_foreign", "names no start", record.id)
+    same = (start.body.permit, start.body.asset, start.body.partition, start.body.attempt)
+    if same != (body.permit, body.asset, body.partition, body.attempt) or start.member != record.member:
+        raise VerificationError("start_foreign", "the start is of other work", record.id)
+    for input_id in body.inputs:
+        found = held[input_id]
+        if not isinstance(found.body, Actuation) or found.header.outcome != "promoted":
+            raise VerificationError("input_not_promoted", "names an input that is none", record.id)
+
+
+def _check_slots(held: dict[bytes, AnyRecord]) -> None:
+    """Two promoted actuations of one slot contradict each other; neither is lineage."""
+    slots: dict[tuple[str, str, int, bytes | None], bytes] = {}
+    for record_id in sorted(held):
+        record = held[record_id]
+        body = record.body
+        if isinstance(body, Actuation) and record.header.outcome == "promoted":
+            slot = (body.asset, body.partition, body.generation, body.previous)
+            if slot in slots:
+                raise VerificationError("slot_twice", f"as record {slots[slot].hex()[:16]}", record_id)
+            slots[slot] = record_id
+
+
+def _rejudge(
+    held: dict[bytes, AnyRecord], holdings: Holdings, epochs: dict[bytes, EpochState], engine: bytes
+) -> tuple[int, str]:
+    """Judge every vote of every certificate again. Returns how many, and why not if not."""
+    compiled: dict[bytes, Governance] = {}
+    count = 0
+    for record_id in sorted(held):
+        vote = held[record_id]
+        if not isinstance(vote.body, Vote):
+            continue
+        if vote.body.engine != engine:
+            return count, "judged by an engine that is not this one"
+        governance = compiled.get(vote.body.epoch)
+        if governance is None:
+            governance = holdings.governance_at(epochs[vote.body.epoch], engine)
+            if governance is None:
+                raise VerificationError("record_missing", "taxonomy or policy of its epoch", vote.id)
+            compiled[vote.body.epoch] = governance
+        _rejudge_vote(vote, held, governance)
+        count += 1
+    return count, ""
+
+
+def case_of(vote: VerifiedRecord[Vote], held: dict[bytes, AnyRecord], governance: Governance) -> Case:
+    """The case that a vote was cast on, from the records of a bundle."""
+    ask = held[vote.body.ask]
+    relied = {i: held[i] for i in ask.body.relied}
+    authorities = {r.authority for r in (held[vote.body.intent], ask, *relied.values())}
+    return Case(
+        governance=governance,
+        intent=held[vote.body.intent],
+        ask=ask,
+        relied=relied,
+        candidates=tuple(held[i] for i in vote.body.adverse),
+        known={i: held[i] for i in authorities if i is not None and i in held},
+    )
+
+
+def read_unpinned(data: bytes) -> tuple[dict[bytes, AnyRecord], dict[bytes, Governance]]:
+    """The records of a bundle that is trusted by other means, verified, and the governance of its epochs.
+
+    Raises:
+        DecodeError, VerificationError: as `verify_bundle`.
+    """
+    bundle = decode_bundle(data)
+    epochs = {state.id: state for state in chain(bundle.epochs)}
+    holdings = _verified(bundle)
+    held = _closure(bundle, holdings, epochs)
+    compiled = {i: holdings.governance_at(state, b"") for i, state in epochs.items()}
+    return held, {i: governance for i, governance in compiled.items() if governance is not None}
+
+
+def _rejudge_vote(vote: VerifiedRecord[Vote], held: dict[bytes, AnyRecord], governance: Governance) -> None:
+    case = case_of(vote, held, governance)
+    judgement = judge(case)
+    if isinstance(judgement, Fault):
+        raise VerificationError("judgement_fault", judgement.code, vote.id)
+    body, _ = vote_body(case, judgement)
+    differs = [
+        name
+        for name in ("judgements", "adverse", "working", "expires", "engine", "epoch", "scope")
+        if _bytes_of(getattr(body, name)) != _bytes_of(getattr(vote.body, name))
+    ]
+    if differs:
+        raise VerificationError(
+            "judgement_differs", f"in {', '.join(differs)} of {vote.member}'s vote", vote.id
+        )
+
+
+def _bytes_of(value: Any) -> bytes:
+    return encode({"value": value})
+
+
+def _describe(record: AnyRecord) -> dict[str, str]:
+    body = record.body
+    described = {"id": record.id.hex(), "kind": record.header.kind, "member": record.member}
+    if isinstance(body, Actuation):
+        described |= {"asset": body.asset, "partition": body.partition}
+    if record.header.outcome is not None:
+        described["outcome"] = record.header.outcome
+    return described

@@ -1,0 +1,426 @@
+"""The requester: from an intent to a permit, a refusal, or a deferral that goes on by itself.
+
+A machine without IO: `handle(now, event) -> effects`. Only the requester's node opens a new t: when a record
+arrives that changes what can be relied on, when a silent member becomes reachable, or when votes timed out.
+
+Laws:
+1. Never two asks for one (intent, t).
+2. An ask is stored before it is sent; a permit before it is used.
+3. Whoever picks the votes gains nothing: the tally alone says what they carry.
+
+Spec: docs/spec/decision.md sections 1 and 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias
+
+from comity.attestation.authoring import NO_SALT, Author
+from comity.attestation.gathering import gather
+from comity.attestation.holdings import Holdings
+from comity.attestation.tally import Permitted, Refused, Tally, VoteRecord, countable, tally
+from comity.protocol.envelope import SignedRecord
+from comity.protocol.errors import LocalProtocolError
+from comity.protocol.execution import Ask, Intent, Permit, Refusal, ScopeEpoch, Vote
+from comity.protocol.limits import (
+    ASK_AGE_S_MAX,
+    ASK_AHEAD_S,
+    ASK_BACKOFF_S_MAX,
+    ASK_BACKOFF_S_MIN,
+    ASK_BYTES_MAX,
+    ASKS_PER_INTENT_MAX,
+    START_MARGIN_S,
+)
+from comity.protocol.outcome import Cause, Need
+from comity.protocol.verified import VerifiedRecord
+
+AnyRecord: TypeAlias = VerifiedRecord[Any]
+
+VOTES_WAIT_S: Final = 5.0
+"""How long votes of one ask are waited for before it counts as timed out."""
+NEWS_GAP_S: Final = 1.0
+"""Least time between two asks of one intent when news arrives: t is a whole second and never used twice."""
+
+Standing: TypeAlias = Literal["asking", "permitted", "refused", "deferred", "held", "expired"]
+"""`held`: fewer than a quorum answered; a local state, under the same intent, that goes on by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class IntentFiled:
+    """An intent of this organization, with records that came with it (a launch ticket, evidence)."""
+
+    intent: SignedRecord
+    offered: tuple[SignedRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VoteArrived:
+    ask: bytes
+    vote: SignedRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """A voter abstains. `missing` are records that it wants with the ask."""
+
+    member: str
+    ask: bytes
+    code: str
+    missing: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NewsArrived:
+    """Records were admitted, or members became reachable: deferred intents may go on."""
+
+    members: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AskAgain:
+    """Open a new t for an intent now: its permit expired unused, or an operator wants it."""
+
+    intent: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    pass
+
+
+Event: TypeAlias = IntentFiled | VoteArrived | Declined | NewsArrived | AskAgain | TimePassed
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOwn:
+    """Keep these own records, committed, before anything that follows."""
+
+    records: tuple[SignedRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SendAsk:
+    """Ask these members (the own one among them). `attached` are the execution records that the ask names."""
+
+    ask: SignedRecord
+    attached: tuple[SignedRecord, ...]
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """An intent's standing changed."""
+
+    intent: bytes
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class WakeAt:
+    """Send `TimePassed` at this time, in seconds."""
+
+    at: float
+
+
+Effect: TypeAlias = StoreOwn | SendAsk | Settled | WakeAt
+
+
+@dataclass(slots=True)
+class Pursuit:
+    """One intent on its way to a decision."""
+
+    intent: VerifiedRecord[Intent]
+    offered: tuple[AnyRecord, ...]
+    standing: Standing = "asking"
+    ask: VerifiedRecord[Ask] | None = None
+    attached: tuple[SignedRecord, ...] = ()
+    relied: frozenset[bytes] = frozenset()
+    votes: dict[str, VoteRecord] = field(default_factory=dict[str, VoteRecord])
+    declined: dict[str, str] = field(default_factory=dict[str, str])
+    asks: int = 0
+    asked_at: float = 0.0
+    ask_next: float | None = None
+    backoff: float = ASK_BACKOFF_S_MIN
+    permit: VerifiedRecord[Permit] | None = None
+    refusal: VerifiedRecord[Refusal] | None = None
+    causes: tuple[Cause, ...] = ()
+    needs: tuple[Need, ...] = ()
+    resent: set[str] = field(default_factory=set[str])
+
+
+class Requester:
+    """One organization's requester in one coalition.
+
+    Args:
+        author: the node's key.
+        holdings: what this member holds.
+        started: when this process started, in whole seconds. No t lies before it plus the margin that t may lie
+            ahead: an ask that was forgotten in a crash can therefore never be contradicted.
+    """
+
+    def __init__(self, author: Author, holdings: Holdings, started: int) -> None:
+        self._author = author
+        self._holdings = holdings
+        self._started = started
+        self._pursuits: dict[bytes, Pursuit] = {}
+        self._by_ask: dict[bytes, bytes] = {}
+
+    def pursuit(self, intent: bytes) -> Pursuit | None:
+        """Where an intent stands, for those who show it."""
+        return self._pursuits.get(intent)
+
+    def pursuits(self) -> tuple[Pursuit, ...]:
+        return tuple(self._pursuits[i] for i in sorted(self._pursuits))
+
+    def handle(self, now: float, event: Event) -> tuple[Effect, ...]:
+        match event:
+            case IntentFiled():
+                return self._file(now, event)
+            case VoteArrived():
+                return self._count(now, event)
+            case Declined():
+                return self._declined(now, event)
+            case NewsArrived():
+                return self._news(now, event.members)
+            case AskAgain():
+                return self._again(now, event.intent)
+            case TimePassed():
+                return self._tick(now)
+
+    def _file(self, now: float, event: IntentFiled) -> tuple[Effect, ...]:
+        admission = self._holdings.admit((*event.offered, event.intent))
+        if admission.rejected:
+            raise admission.rejected[0][1]
+        intent = self._holdings.get(event.intent.id)
+        if intent is None or not isinstance(intent.body, Intent):
+            raise LocalProtocolError("an intent that was filed here does not verify")
+        known = self._pursuits.get(intent.id)
+        if known is not None:
+            return (Settled(intent.id, known.standing),)
+        offered = tuple(r for o in event.offered if (r := self._holdings.get(o.id)) is not None)
+        pursuit = Pursuit(intent=intent, offered=offered)
+        self._pursuits[intent.id] = pursuit
+        stored = StoreOwn((*event.offered, event.intent))
+        return (stored, *self._ask(now, pursuit))
+
+    def _ask(self, now: float, pursuit: Pursuit) -> tuple[Effect, ...]:
+        """Open a new t."""
+        age = now - pursuit.intent.header.at
+        if pursuit.asks >= ASKS_PER_INTENT_MAX or age > ASK_AGE_S_MAX:
+            return self._settle(pursuit, "expired")
+        last = pursuit.ask.body.t if pursuit.ask is not None else 0
+        t = max(int(now), last + 1, self._started + START_MARGIN_S + 1)
+        if t > now + ASK_AHEAD_S - 1:
+            pursuit.standing = "held"
+            pursuit.ask_next = float(t - ASK_AHEAD_S + 1)
+            return (WakeAt(pursuit.ask_next),)
+        relied = gather(pursuit.intent, self._holdings, pursuit.offered)
+        epoch = self._holdings.epoch
+        body = Ask(
+            salt=NO_SALT,
+            intent=pursuit.intent.id,
+            t=t,
+            epochs=(ScopeEpoch(scope=epoch.coalition, epoch=epoch.id),),
+            relied=tuple(sorted(relied)),
+        )
+        ask = self._author.write_verified(
+            self._holdings.directory,
+            "ask",
+            body,
+            at=t,
+            subject=(pursuit.intent.id,),
+            realm=pursuit.intent.header.realm,
+        )
+        self._holdings.admit((ask.record,))
+        pursuit.attached = _attached(pursuit.intent, relied)
+        if pursuit.ask is not None:
+            self._by_ask.pop(pursuit.ask.id, None)
+        pursuit.ask, pursuit.relied = ask, frozenset(relied)
+        pursuit.votes, pursuit.declined, pursuit.resent = {}, {}, set()
+        pursuit.asks += 1
+        pursuit.asked_at = now
+        pursuit.ask_next = None
+        pursuit.standing = "asking"
+        self._by_ask[ask.id] = pursuit.intent.id
+        return (
+            StoreOwn((ask.record,)),
+            SendAsk(ask.record, pursuit.attached, tuple(sorted(epoch.members))),
+            WakeAt(now + VOTES_WAIT_S),
+        )
+
+    def _find(self, ask: bytes) -> Pursuit | None:
+        intent = self._by_ask.get(ask)
+        return self._pursuits.get(intent) if intent is not None else None
+
+    def _count(self, now: float, event: VoteArrived) -> tuple[Effect, ...]:
+        pursuit = self._find(event.ask)
+        if pursuit is None or pursuit.standing != "asking" or pursuit.ask is None:
+            return ()
+        self._holdings.admit((event.vote,))
+        vote = self._holdings.get(event.vote.id)
+        if vote is None or not isinstance(vote.body, Vote):
+            return ()
+        if not countable((vote,), pursuit.ask, pursuit.intent, self._holdings.epoch):
+            pursuit.declined.setdefault(vote.member, "vote_wrong")
+            return self._conclude(now, pursuit)
+        pursuit.votes.setdefault(vote.member, vote)
+        return self._conclude(now, pursuit)
+
+    def _declined(self, now: float, event: Declined) -> tuple[Effect, ...]:
+        pursuit = self._find(event.ask)
+        if pursuit is None or pursuit.standing != "asking" or pursuit.ask is None:
+            return ()
+        wanted = [r for i in event.missing if (r := self._holdings.get(i)) is not None]
+        if wanted and event.member not in pursuit.resent:
+            # Once more with what the voter lacks: the same ask, so the same t.
+            pursuit.resent.add(event.member)
+            attached = tuple({r.id: r for r in (*pursuit.attached, *(w.record for w in wanted))}.values())
+            return (SendAsk(pursuit.ask.record, attached, (event.member,)),)
+        pursuit.declined[event.member] = event.code
+        return self._conclude(now, pursuit)
+
+    def _conclude(self, now: float, pursuit: Pursuit) -> tuple[Effect, ...]:
+        """Settle as soon as nothing better can come: a whole permit, a refusal, or everybody has answered."""
+        if pursuit.ask is None:
+            return ()
+        epoch = self._holdings.epoch
+        votes = tuple(pursuit.votes.values())
+        answered = set(pursuit.votes) | set(pursuit.declined)
+        waited = now >= pursuit.asked_at + VOTES_WAIT_S
+        final = waited or answered >= set(epoch.members)
+        if len(votes) < epoch.quorum and not final:
+            return ()
+        result = tally(votes, pursuit.ask, pursuit.intent, epoch)
+        if isinstance(result, Permitted):
+            whole = len(result.claims) == len(pursuit.intent.body.classes)
+            return self._permit(pursuit, result) if whole or final else ()
+        if isinstance(result, Refused):
+            return self._refuse(pursuit, result)
+        if not final:
+            return ()
+        return self._defer(now, pursuit, result, epoch.quorum)
+
+    def _permit(self, pursuit: Pursuit, result: Permitted) -> tuple[Effect, ...]:
+        ask = pursuit.ask
+        assert ask is not None
+        epoch = self._holdings.epoch
+        body = Permit(
+            salt=NO_SALT,
+            intent=pursuit.intent.id,
+            ask=ask.id,
+            t=ask.body.t,
+            scope=epoch.coalition,
+            epoch=epoch.id,
+            claims=result.claims,
+            votes=tuple(sorted(vote.id for vote in result.votes)),
+            expires=result.expires,
+        )
+        pursuit.permit = self._write(pursuit, "permit", body)
+        pursuit.causes = tuple(
+            c for v in result.votes[:1] for j in v.body.judgements for c in j.outcome.causes
+        )
+        pursuit.needs = ()
+        stored = (*(vote.record for vote in result.votes), pursuit.permit.record)
+        return (StoreOwn(stored), *self._settle(pursuit, "permitted"))
+
+    def _refuse(self, pursuit: Pursuit, result: Refused) -> tuple[Effect, ...]:
+        ask = pursuit.ask
+        assert ask is not None
+        epoch = self._holdings.epoch
+        body = Refusal(
+            salt=NO_SALT,
+            intent=pursuit.intent.id,
+            ask=ask.id,
+            t=ask.body.t,
+            scope=epoch.coalition,
+            epoch=epoch.id,
+            votes=tuple(sorted(vote.id for vote in result.votes)),
+        )
+        pursuit.refusal = self._write(pursuit, "refusal", body)
+        pursuit.causes, pursuit.needs = result.causes, ()
+        stored = (*(vote.record for vote in result.votes), pursuit.refusal.record)
+        return (StoreOwn(stored), *self._settle(pursuit, "refused"))
+
+    def _write(self, pursuit: Pursuit, kind: str, body: Permit | Refusal) -> AnyRecord:
+        record = self._author.write_verified(
+            self._holdings.directory,
+            kind,
+            body,
+            at=body.t,
+            subject=(pursuit.intent.id,),
+            realm=pursuit.intent.header.realm,
+        )
+        self._holdings.admit((record.record,))
+        return record
+
+    def _defer(self, now: float, pursuit: Pursuit, result: Tally, quorum: int) -> tuple[Effect, ...]:
+        assert not isinstance(result, Permitted | Refused)
+        pursuit.causes, pursuit.needs = result.causes, result.needs
+        standing: Standing = "held" if len(result.votes) < quorum else "deferred"
+        silent = len(pursuit.votes) < len(self._holdings.epoch.members)
+        wake: tuple[Effect, ...] = ()
+        if silent:
+            # Somebody did not answer: try again by itself. Where all answered only news can change anything.
+            pursuit.ask_next = now + pursuit.backoff
+            pursuit.backoff = min(pursuit.backoff * 2, ASK_BACKOFF_S_MAX)
+            wake = (WakeAt(pursuit.ask_next),)
+        return (*self._settle(pursuit, standing), *wake)
+
+    def _settle(self, pursuit: Pursuit, standing: Standing) -> tuple[Effect, ...]:
+        pursuit.standing = standing
+        return (Settled(pursuit.intent.id, standing),)
+
+    def _news(self, now: float, members: Iterable[str]) -> tuple[Effect, ...]:
+        """Ask again where something new can be relied on, or where a silent member is back."""
+        back = set(members)
+        effects: list[Effect] = []
+        for pursuit in self.pursuits():
+            if pursuit.standing not in ("deferred", "held"):
+                continue
+            silent = set(self._holdings.epoch.members) - set(pursuit.votes)
+            relied = frozenset(gather(pursuit.intent, self._holdings, pursuit.offered))
+            if relied - pursuit.relied or silent & back:
+                effects.extend(self._soon(now, pursuit))
+        return tuple(effects)
+
+    def _soon(self, now: float, pursuit: Pursuit) -> tuple[Effect, ...]:
+        at = pursuit.asked_at + NEWS_GAP_S
+        if now >= at:
+            return self._ask(now, pursuit)
+        pursuit.ask_next = at if pursuit.ask_next is None else min(pursuit.ask_next, at)
+        return (WakeAt(pursuit.ask_next),)
+
+    def _again(self, now: float, intent: bytes) -> tuple[Effect, ...]:
+        pursuit = self._pursuits.get(intent)
+        if pursuit is None or pursuit.standing in ("asking", "refused", "expired"):
+            return ()
+        return self._soon(now, pursuit)
+
+    def _tick(self, now: float) -> tuple[Effect, ...]:
+        effects: list[Effect] = []
+        for pursuit in self.pursuits():
+            if pursuit.standing == "asking" and now >= pursuit.asked_at + VOTES_WAIT_S:
+                effects.extend(self._conclude(now, pursuit))
+            elif pursuit.ask_next is not None and now >= pursuit.ask_next and pursuit.standing != "asking":
+                effects.extend(self._ask(now, pursuit))
+        return tuple(effects)
+
+
+def _attached(intent: VerifiedRecord[Intent], relied: dict[bytes, AnyRecord]) -> tuple[SignedRecord, ...]:
+    """The execution records that an ask names, with the intent, up to the size of a frame.
+
+    Governance records are everywhere already; a voter that lacks one asks for it.
+    """
+    chosen: list[SignedRecord] = [intent.record]
+    size = len(intent.record.header_bytes) + len(intent.record.body_bytes or b"")
+    for record_id in sorted(relied):
+        record = relied[record_id].record
+        if record.kind.log != "execution":
+            continue
+        size += len(record.header_bytes) + len(record.body_bytes or b"") + 256
+        if size > ASK_BYTES_MAX:
+            break
+        chosen.append(record)
+    return tuple(chosen)

@@ -1,0 +1,289 @@
+"""From votes to a decision: a permit's claim, a refusal, or neither.
+
+A permit is a claim with a quorum of votes that each support all of it; a refusal is a quorum of votes that
+each refuse every class. Whoever assembles a permit may pick the votes and gains nothing, for each by itself
+approves the claim. What is neither is deferred: an absence, which has no certificate.
+
+Spec: docs/spec/decision.md section 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, TypeAlias
+
+from comity.attestation.epochs import EpochState
+from comity.attestation.findings import Finding, refuse, short
+from comity.protocol.encoding import encode
+from comity.protocol.execution import Ask, Claim, ClassJudgement, Intent, Permit, Refusal, Vote
+from comity.protocol.outcome import (
+    Cause,
+    Extent,
+    Mode,
+    Need,
+    Outcome,
+    execute,
+    full_extent,
+    meet,
+    ranges_count,
+    supports,
+    union,
+)
+from comity.protocol.verified import VerifiedRecord
+
+AnyRecord: TypeAlias = VerifiedRecord[Any]
+VoteRecord: TypeAlias = VerifiedRecord[Vote]
+
+
+@dataclass(frozen=True, slots=True)
+class Permitted:
+    """A claim and the votes that carry it."""
+
+    claims: tuple[Claim, ...]
+    votes: tuple[VoteRecord, ...]
+    expires: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A quorum refuses all of it."""
+
+    votes: tuple[VoteRecord, ...]
+    causes: tuple[Cause, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """Neither: what the votes in hand say, and what would help."""
+
+    votes: tuple[VoteRecord, ...]
+    causes: tuple[Cause, ...]
+    needs: tuple[Need, ...]
+
+
+Tally: TypeAlias = Permitted | Refused | Undecided
+
+
+def full_extents(intent: Intent) -> tuple[Extent, ...]:
+    return tuple(full_extent(len(group.items), len(group.columns)) for group in intent.classes)
+
+
+def countable(
+    votes: Sequence[VoteRecord], ask: VerifiedRecord[Ask], intent: VerifiedRecord[Intent], epoch: EpochState
+) -> tuple[VoteRecord, ...]:
+    """The votes that may count for an ask: one per organization and per key, well-formed, in force at t.
+
+    Of an organization's votes the one with the smallest id is taken; a second is a proof of misbehaviour.
+    """
+    counted: dict[str, VoteRecord] = {}
+    for vote in sorted(votes, key=lambda v: v.id):
+        if vote_problem(vote, ask.id, intent, ask.body.t, epoch) is None:
+            counted.setdefault(vote.member, vote)
+    unique: dict[bytes, VoteRecord] = {}
+    for vote in counted.values():
+        unique.setdefault(vote.header.key, vote)
+    return tuple(sorted(unique.values(), key=lambda v: v.member))
+
+
+def vote_problem(
+    vote: AnyRecord, ask: bytes, intent: VerifiedRecord[Intent], t: int, epoch: EpochState
+) -> Finding | None:
+    """Why a record is no vote for this ask under this epoch, or None."""
+    body = vote.body
+    if not isinstance(body, Vote):
+        return refuse("vote_wrong", id=short(vote.id))
+    if body.ask != ask or body.intent != intent.id or body.t != t:
+        return refuse("vote_spliced", id=short(vote.id), member=vote.member)
+    if body.epoch != epoch.id or body.scope != epoch.coalition or vote.header.coalition != epoch.coalition:
+        return refuse("vote_of_another_epoch", id=short(vote.id), member=vote.member)
+    if vote.member not in epoch.members:
+        return refuse("vote_by_stranger", member=vote.member)
+    if vote.root_key not in epoch.organization_keys(vote.member) or not vote.in_force(t):
+        return refuse("vote_key_not_in_force", member=vote.member)
+    if body.engine not in epoch.body.engines:
+        return refuse("engine_unknown", member=vote.member)
+    if len(body.judgements) != len(intent.body.classes):
+        return refuse("vote_wrong", id=short(vote.id), member=vote.member)
+    return None
+
+
+def tally(
+    votes: Sequence[VoteRecord], ask: VerifiedRecord[Ask], intent: VerifiedRecord[Intent], epoch: EpochState
+) -> Tally:
+    """Decide what the votes in hand allow. Deterministic in the set of votes."""
+    counted = countable(votes, ask, intent, epoch)
+    refusing = [v for v in counted if all(j.outcome.mode is Mode.REFUSE for j in v.body.judgements)]
+    if len(refusing) >= epoch.quorum:
+        causes = union(*(j.outcome.causes for v in refusing for j in v.body.judgements))
+        return Refused(tuple(refusing), causes)
+    best = _best_claim(counted, intent.body, epoch.quorum)
+    if best is not None:
+        return best
+    return Undecided(counted, *_unmet(counted, epoch))
+
+
+def _best_claim(votes: tuple[VoteRecord, ...], intent: Intent, quorum: int) -> Permitted | None:
+    """The most permissive claim that some quorum supports."""
+    if len(votes) < quorum:
+        return None
+    fulls = full_extents(intent)
+    if len({encode_judgements(v.body) for v in votes}) == 1:
+        # All agree: the owners whose vote is required, then the others in the order of their names.
+        live = {owner for j in votes[0].body.judgements for owner in j.live}
+        chosen = sorted(votes, key=lambda v: (v.member not in live, v.member))
+        return _claim(tuple(chosen[: max(quorum, len(live & {v.member for v in votes}))]), fulls)
+    found: Permitted | None = None
+    rank: tuple[int, int, int, int] | None = None
+    for size in range(quorum, len(votes) + 1):
+        for subset in combinations(votes, size):
+            claim = _claim(subset, fulls)
+            if claim is not None and (rank is None or _rank(claim) > rank):
+                found, rank = claim, _rank(claim)
+    return found
+
+
+def encode_judgements(vote: Vote) -> bytes:
+    """The judgements of a vote in canonical bytes: equal where voters agree."""
+    return b"".join(encode(judgement) for judgement in vote.judgements)
+
+
+def _claim(votes: tuple[VoteRecord, ...], fulls: tuple[Extent, ...]) -> Permitted | None:
+    """What all of these votes support together."""
+    voters = {vote.member for vote in votes}
+    claims: list[Claim] = []
+    for index, full in enumerate(fulls):
+        judgements = [vote.body.judgements[index] for vote in votes]
+        first = judgements[0]
+        if any(j.state != first.state or j.live != first.live for j in judgements):
+            continue
+        if not set(first.live) <= voters:
+            continue
+        outcome = execute(full)
+        for judgement in judgements:
+            outcome = meet(outcome, judgement.outcome, full)
+        if outcome.mode.rank >= Mode.RESTRICT.rank:
+            claims.append(_claim_of(index, outcome, first))
+    if not claims:
+        return None
+    expires = min(vote.body.expires for vote in votes)
+    return Permitted(tuple(claims), tuple(sorted(votes, key=lambda v: v.id)), expires)
+
+
+def _claim_of(index: int, outcome: Outcome, judgement: ClassJudgement) -> Claim:
+    return Claim(
+        index=index,
+        mode=outcome.mode,
+        extent=outcome.extent,
+        state=judgement.state,
+        obligations=outcome.obligations,
+        live=judgement.live,
+    )
+
+
+def _rank(permitted: Permitted) -> tuple[int, int, int, int]:
+    """More items, then higher modes, then more columns, then fewer obligations."""
+    return (
+        sum(ranges_count(claim.extent.items) for claim in permitted.claims),
+        sum(claim.mode.rank for claim in permitted.claims),
+        sum(ranges_count(claim.extent.columns) for claim in permitted.claims),
+        -sum(len(claim.obligations) for claim in permitted.claims),
+    )
+
+
+def _unmet(votes: tuple[VoteRecord, ...], epoch: EpochState) -> tuple[tuple[Cause, ...], tuple[Need, ...]]:
+    judgements = [j for vote in votes for j in vote.body.judgements]
+    causes = union(*(j.outcome.causes for j in judgements))
+    needs = union(*(j.outcome.needs for j in judgements))
+    voters = {vote.member for vote in votes}
+    silent = sorted({owner for j in judgements for owner in j.live} - voters)
+    causes = union(causes, tuple(Cause(code="owner_silent", parameters={"member": m}) for m in silent))
+    needs = union(needs, tuple(Need(code="consent", parameters={"member": m}) for m in silent))
+    if len(votes) < epoch.quorum:
+        parameters: dict[str, int | str] = {"votes": len(votes), "quorum": epoch.quorum}
+        causes = union(causes, (Cause(code="no_quorum", parameters=parameters),))
+    return causes, needs
+
+
+def permit_problem(
+    permit: VerifiedRecord[Permit],
+    intent: VerifiedRecord[Intent],
+    held: Mapping[bytes, AnyRecord],
+    epoch: EpochState,
+) -> Finding | None:
+    """Why a permit's certificate does not carry its claim, or None (docs/spec/decision.md section 5)."""
+    body = permit.body
+    if body.intent != intent.id or permit.member != intent.member:
+        return refuse("permit_foreign", id=short(permit.id))
+    if permit.header.coalition != epoch.coalition or body.scope != epoch.coalition or body.epoch != epoch.id:
+        return refuse("permit_of_another_epoch", id=short(permit.id))
+    voters: dict[str, VoteRecord] = {}
+    keys: set[bytes] = set()
+    for vote_id in body.votes:
+        vote = held.get(vote_id)
+        if vote is None:
+            return refuse("vote_missing", id=short(vote_id))
+        problem = vote_problem(vote, body.ask, intent, body.t, epoch)
+        if problem is not None:
+            return problem
+        if vote.member in voters or vote.header.key in keys:
+            return refuse("vote_twice", member=vote.member)
+        problem = _claims_problem(body, vote)
+        if problem is not None:
+            return problem
+        voters[vote.member] = vote
+        keys.add(vote.header.key)
+    if len(voters) < epoch.quorum:
+        return refuse("no_quorum", votes=len(voters), quorum=epoch.quorum)
+    indices = [claim.index for claim in body.claims]
+    if indices != sorted(set(indices)):
+        return refuse("permit_wrong", id=short(permit.id))
+    for claim in body.claims:
+        silent = sorted(set(claim.live) - set(voters))
+        if silent:
+            return refuse("owner_silent", member=silent[0])
+    if body.expires > min(vote.body.expires for vote in voters.values()):
+        return refuse("permit_wrong", id=short(permit.id))
+    return None
+
+
+def _claims_problem(permit: Permit, vote: VoteRecord) -> Finding | None:
+    for claim in permit.claims:
+        if claim.index >= len(vote.body.judgements):
+            return refuse("claim_unsupported", member=vote.member, index=claim.index)
+        judgement = vote.body.judgements[claim.index]
+        agreed = judgement.state == claim.state and judgement.live == claim.live
+        if not (agreed and supports(judgement.outcome, claim.outcome())):
+            return refuse("claim_unsupported", member=vote.member, index=claim.index)
+    return None
+
+
+def refusal_problem(
+    refusal: VerifiedRecord[Refusal],
+    intent: VerifiedRecord[Intent],
+    held: Mapping[bytes, AnyRecord],
+    epoch: EpochState,
+) -> Finding | None:
+    """Why a refusal's certificate does not carry it, or None."""
+    body = refusal.body
+    if body.intent != intent.id or body.scope != epoch.coalition or body.epoch != epoch.id:
+        return refuse("refusal_foreign", id=short(refusal.id))
+    voters: set[str] = set()
+    keys: set[bytes] = set()
+    for vote_id in body.votes:
+        vote = held.get(vote_id)
+        if vote is None:
+            return refuse("vote_missing", id=short(vote_id))
+        problem = vote_problem(vote, body.ask, intent, body.t, epoch)
+        if problem is not None:
+            return problem
+        if any(judgement.outcome.mode is not Mode.REFUSE for judgement in vote.body.judgements):
+            return refuse("claim_unsupported", member=vote.member)
+        if vote.header.key in keys:
+            return refuse("vote_twice", member=vote.member)
+        voters.add(vote.member)
+        keys.add(vote.header.key)
+    if len(voters) < epoch.quorum:
+        return refuse("no_quorum", votes=len(voters), quorum=epoch.quorum)
+    return None

@@ -1,0 +1,71 @@
+"""TOML, as this project reads and writes it: bounded, and with errors that name the file.
+
+Written is what `tomllib` reads back as the same value; there is no general writer.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from comity.protocol.errors import ConfigError
+from comity.protocol.identifiers import DIGEST_BYTES
+
+DATE: Final = "a date and time in UTC in whole seconds, e.g. 2026-03-01T12:00:00Z"
+DIGEST: Final = f"{2 * DIGEST_BYTES} hex digits in lower case"
+_START: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def parse_toml(text: str | bytes, bytes_max: int, source: str) -> dict[str, Any]:
+    """Read a document. `source` names it in errors.
+
+    Raises:
+        ConfigError: longer than `bytes_max`, not UTF-8, or not TOML; the message says in which line.
+    """
+    try:
+        data = text.encode() if isinstance(text, str) else text
+        if len(data) > bytes_max:
+            raise ConfigError(f"{source}: longer than {bytes_max} bytes")
+        return tomllib.loads(data.decode())
+    except UnicodeError as exc:
+        raise ConfigError(f"{source}: not UTF-8 text") from exc
+    except (ValueError, OverflowError, RecursionError) as exc:
+        # Besides TOMLDecodeError: numbers too long for Python, and arrays too deep for its stack.
+        raise ConfigError(f"{source}: not TOML: {exc}") from exc
+
+
+def quote(text: str) -> str:
+    """A basic string. JSON escapes what TOML wants escaped, but for DEL."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def date_of(seconds: int) -> str:
+    """An offset date-time in UTC of whole seconds since 1970."""
+    return (_START + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def seconds_of(value: object) -> int:
+    """Whole seconds since 1970 of a date-time.
+
+    Raises:
+        ValueError: not a date-time in UTC, in whole seconds, from 1970 on.
+    """
+    if not isinstance(value, datetime) or value.utcoffset() != timedelta(0) or value.microsecond:
+        raise ValueError(f"not {DATE}")
+    seconds = (value - _START) // timedelta(seconds=1)
+    if seconds < 0:
+        raise ValueError("before 1970")
+    return seconds
+
+
+def digest_of(value: object) -> bytes:
+    """The digest that a string writes in hex.
+
+    Raises:
+        ValueError: it does not, or in another way than `bytes.hex` does.
+    """
+    if not isinstance(value, str) or len(value) != 2 * DIGEST_BYTES or bytes.fromhex(value).hex() != value:
+        raise ValueError(f"not {DIGEST}")
+    return bytes.fromhex(value)

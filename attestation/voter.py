@@ -1,0 +1,219 @@
+"""The voter: from an ask to this organization's vote.
+
+A machine without IO: `handle(now, event) -> effects`. It keeps no timers and no deferred intents (law: only the
+requester opens a new t). A vote is an effect to store before the effect to send it; asked again about the
+same intent and t it answers with the same bytes.
+
+Laws:
+1. At most one vote for one (intent, t), ever, by this key (docs/spec/decision.md section 4).
+2. No vote on a t that lies outside of the window around the own clock, or before the own start plus a margin:
+   what was forgotten in a crash can therefore never be contradicted.
+3. What cannot be read, or judged without a fault, gets no vote: abstention supports nothing.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from comity.attestation.authoring import NO_SALT, Author
+from comity.attestation.case import Case, Fault, Governance, Judgement
+from comity.attestation.holdings import Holdings
+from comity.attestation.judgement import judge
+from comity.protocol.encoding import encode
+from comity.protocol.envelope import SignedRecord
+from comity.protocol.execution import Ask, Intent, Vote
+from comity.protocol.identifiers import sha256
+from comity.protocol.limits import ASK_AHEAD_S, ASK_PAST_S, START_MARGIN_S, VOTE_BYTES_MAX
+from comity.protocol.verified import VerifiedRecord
+
+AnyRecord: TypeAlias = VerifiedRecord[Any]
+
+VOTES_REMEMBERED_MAX: Final = 16_384
+"""Votes kept to answer again. The window of t is 35 s wide, so this is far more than can still be asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskArrived:
+    """An ask arrives, by whatever road. `attached` are records that came in the same frame."""
+
+    ask: SignedRecord
+    attached: tuple[SignedRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRecords:
+    """Keep these before anything that follows in the list of effects."""
+
+    records: tuple[SignedRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreVote:
+    """Keep this vote and its working before it is sent (committed, not fsynced: law 2 covers power loss)."""
+
+    intent: bytes
+    t: int
+    vote: SignedRecord
+    working: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SendVote:
+    """Answer the ask."""
+
+    ask: bytes
+    vote: SignedRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Decline:
+    """Answer the ask without a vote: this voter abstains, and says why.
+
+    `missing` are records that the ask names and that are not here: the requester may send them with the same ask.
+    """
+
+    ask: bytes
+    code: str
+    detail: str = ""
+    missing: tuple[bytes, ...] = ()
+
+
+Effect: TypeAlias = StoreRecords | StoreVote | SendVote | Decline
+
+
+class Voter:
+    """One organization's voter in one coalition.
+
+    Args:
+        author: the node's key.
+        holdings: what this member holds; asks add to it.
+        started: when this process started, in whole seconds.
+    """
+
+    def __init__(self, author: Author, holdings: Holdings, started: int) -> None:
+        self._author = author
+        self._holdings = holdings
+        self._started = started
+        self._votes: OrderedDict[tuple[bytes, int], tuple[bytes, SignedRecord]] = OrderedDict()
+
+    def handle(self, now: int, event: AskArrived) -> tuple[Effect, ...]:
+        """Judge an ask.
+
+        Args:
+            now: this node's clock, in whole seconds.
+        """
+        ask_id = event.ask.id
+        admission = self._holdings.admit((*event.attached, event.ask))
+        kept = tuple(r.record for r in admission.admitted)
+        effects: list[Effect] = [StoreRecords(kept)] if kept else []
+        ask = self._holdings.peek(ask_id)
+        if ask is None or not isinstance(ask.body, Ask):
+            missing = tuple(r.header.authority for r in admission.parked if r.header.authority is not None)
+            code = "records_missing" if missing else "ask_unreadable"
+            return (*effects, Decline(ask_id, code, missing=missing))
+        return (*effects, *self._answer(now, ask))
+
+    def _answer(self, now: int, ask: VerifiedRecord[Ask]) -> tuple[Effect, ...]:
+        body = ask.body
+        if not now - ASK_PAST_S <= body.t <= now + ASK_AHEAD_S:
+            return (Decline(ask.id, "clock", f"t is {body.t - now} s from this clock"),)
+        earlier = self._votes.get((body.intent, body.t))
+        if earlier is not None:
+            if earlier[0] == ask.id:
+                return (SendVote(ask.id, earlier[1]),)
+            return (Decline(ask.id, "asked_twice", "another ask for this intent and t was answered"),)
+        if body.t <= self._started + START_MARGIN_S:
+            return (
+                Decline(ask.id, "starting", f"this node votes on t after {self._started + START_MARGIN_S}"),
+            )
+        case = self._case(ask)
+        if isinstance(case, Decline):
+            return (case,)
+        judgement = judge(case)
+        if isinstance(judgement, Fault):
+            return (Decline(ask.id, judgement.code, judgement.detail),)
+        return self._vote(case, judgement)
+
+    def _case(self, ask: VerifiedRecord[Ask]) -> Case | Decline:
+        """Everything that the ask names, and what is held against it."""
+        governance = self._holdings.governance()
+        if governance is None:
+            return Decline(ask.id, "governance_missing", "taxonomy or policies of the epoch have not arrived")
+        epoch = governance.epoch
+        if not any(e.scope == epoch.coalition and e.epoch == epoch.id for e in ask.body.epochs):
+            return Decline(ask.id, "epoch_other", f"this node is in epoch {epoch.number}")
+        wanted = (ask.body.intent, *ask.body.relied)
+        found = {i: self._holdings.get(i) for i in wanted}
+        missing = tuple(i for i, record in found.items() if record is None)
+        if missing:
+            return Decline(ask.id, "records_missing", f"{len(missing)} records", missing)
+        intent = found[ask.body.intent]
+        if intent is None or not isinstance(intent.body, Intent):
+            return Decline(ask.id, "ask_unreadable", "the intent is no intent")
+        relied = {i: record for i, record in found.items() if record is not None and i != intent.id}
+        return build_case(governance, self._holdings, intent, ask, relied)
+
+    def _vote(self, case: Case, judgement: Judgement) -> tuple[Effect, ...]:
+        body, working = vote_body(case, judgement)
+        record = self._author.write(
+            "vote", body, at=case.ask.body.t, subject=(case.intent.id,), realm=case.intent.header.realm
+        )
+        if record.body_bytes is None or len(record.body_bytes) > VOTE_BYTES_MAX:
+            return (Decline(case.ask.id, "vote_large", f"over {VOTE_BYTES_MAX} bytes"),)
+        self._votes[case.intent.id, case.ask.body.t] = (case.ask.id, record)
+        while len(self._votes) > VOTES_REMEMBERED_MAX:
+            self._votes.popitem(last=False)
+        return (
+            StoreVote(case.intent.id, case.ask.body.t, record, working),
+            SendVote(case.ask.id, record),
+        )
+
+
+def build_case(
+    governance: Governance,
+    holdings: Holdings,
+    intent: VerifiedRecord[Intent],
+    ask: VerifiedRecord[Ask],
+    relied: dict[bytes, AnyRecord],
+) -> Case:
+    """A case with the adverse records, rivals and successors that a member holds."""
+    authorities = {r.authority for r in (intent, ask, *relied.values()) if r.authority is not None}
+    concerned = {intent.id, ask.id, *relied, *authorities}
+    candidates: dict[bytes, AnyRecord] = {r.id: r for r in holdings.state.adverse_about(concerned)}
+    for record in relied.values():
+        for other in holdings.state.rivals(record):
+            candidates[other.id] = other
+        if record.header.kind == "owner_policy":
+            for other in holdings.state.successors(record):
+                candidates[other.id] = other
+    known = {i: r for i in authorities if (r := holdings.get(i)) is not None}
+    return Case(
+        governance=governance,
+        intent=intent,
+        ask=ask,
+        relied=relied,
+        candidates=tuple(candidates[i] for i in sorted(candidates)),
+        known=known,
+    )
+
+
+def vote_body(case: Case, judgement: Judgement) -> tuple[Vote, bytes]:
+    """The body of the vote that says a judgement, and the bytes of its working."""
+    governance, ask = case.governance, case.ask.body
+    working = encode(judgement.working)
+    body = Vote(
+        salt=NO_SALT,
+        intent=case.intent.id,
+        ask=case.ask.id,
+        t=ask.t,
+        scope=governance.epoch.coalition,
+        epoch=governance.epoch.id,
+        engine=governance.engine,
+        expires=judgement.expires,
+        judgements=judgement.classes,
+        working=sha256(working),
+        adverse=judgement.adverse,
+    )
+    return body, working

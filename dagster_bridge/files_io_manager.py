@@ -1,0 +1,319 @@
+"""An IO manager for tables in files that keeps to the permit on write and verifies lineage on read.
+
+On write it takes out what the permit withholds, lets the node record the start, puts the file in place at
+once, and lays the records that vouch for it beside it. On read it hashes the bytes, lets the node verify
+them, and only then parses those very bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, cast
+
+import dagster as dg
+from pydantic import Field
+
+from comity.dagster_bridge.dagster_internals import (
+    DagsterInvariantViolationError,
+    StepExecutionContext,
+    current_step,
+    gate_of,
+)
+from comity.dagster_bridge.failures import (
+    GovernanceFailure,
+    Metadata,
+    ReadRefused,
+    WriteRefused,
+    refused_locally,
+    unavailable,
+)
+from comity.dagster_bridge.files import FileError, Place, sidecar_of
+from comity.dagster_bridge.gate import HOME_VARIABLE, Gate
+from comity.dagster_bridge.governed_assets import read_governed_assets
+from comity.dagster_bridge.governed_step import BOUND, CONTENT, GovernedStep
+from comity.dagster_bridge.step_facts import ASSET_KEY, asset_name
+from comity.dagster_bridge.tables import (
+    MEDIA_TYPES,
+    Format,
+    Restricted,
+    UnwritableError,
+    arrow_table,
+    column_names,
+    is_table,
+    parse_table,
+    restrict,
+    row_count,
+    table_bytes,
+    wants_arrow,
+)
+from comity.dagster_bridge.verified_read import InputAsset, Reader
+from comity.node.client import ActuationForm, NodeError, PermittedOutput, TermForm
+from comity.protocol.errors import ConfigError
+from comity.protocol.identifiers import pattern_matches
+
+RECORD: Final = "comity/record"
+COLUMNS_WITHHELD: Final = "comity/columns_withheld"
+ROWS_WITHHELD: Final = "comity/rows_withheld"
+
+_FORMATS: Final[dict[str, Format]] = {"parquet": "parquet", "csv": "csv"}
+_INTERMEDIATE: Final = ".intermediate"
+"""Below `base`: what passes between the ops of a graph, which is no asset. Dagster's IO manager keeps it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """One partition that was written, and the actuation that says so."""
+
+    permitted: PermittedOutput
+    restricted: Restricted
+    actuation: str
+
+
+class GovernedFilesIOManager(dg.ConfigurableIOManager):
+    """Keeps tables as Parquet or CSV files below an own directory, and exchanges them through a shared one.
+
+    A partner's asset is an external asset whose metadata names it, as `partner_assets()` makes them; it is
+    read from the exchange. An asset that no policy speaks of is kept as a plain file.
+    """
+
+    base: str = Field(description="The organization's own directory for files of assets.")
+    exchange: str = Field(default="", description="The directory that is shared with partners.")
+    publish: list[str] = Field(
+        default=[],
+        description="Assets that are copied to the exchange, by path; * is one part, a last ** the rest.",
+    )
+    format: str = Field(default="parquet", description="How own assets are written: parquet or csv.")
+    home: str = Field(
+        default="", description=f"The node's home, if not {HOME_VARIABLE}; for reads outside of runs."
+    )
+
+    def holds(self, value: object) -> bool:
+        """Whether Dagster gives this value of a result to this IO manager (see `BindsContent`)."""
+        return is_table(value) or isinstance(value, Mapping)
+
+    def handle_output(self, context: dg.OutputContext, obj: object) -> None:
+        """Write an output within its permit.
+
+        Raises:
+            GovernanceFailure: the permit does not allow it, or it cannot be brought within the permit.
+        """
+        if not context.has_asset_key:
+            self._intermediate().handle_output(context, obj)
+            return
+        asset = context.asset_key.path
+        name = "/".join(asset)
+        partitioned = context.has_asset_partitions
+        partitions = tuple(str(key) for key in context.asset_partition_keys) if partitioned else ()
+        values = _values(name, obj, partitions)
+        step = self._step(context.step_context, name)
+        try:
+            if step is None or not step.judged:
+                for partition, value in values.items():
+                    data = table_bytes(arrow_table(value), self._format())
+                    self._own().write(self._own_path(asset, partition), data)
+                return
+            written = {
+                partition: self._write(step, asset, partition, value) for partition, value in values.items()
+            }
+        except UnwritableError as exc:
+            answer = step.answer if step is not None else None
+            raise refused_locally(WriteRefused, f"{name} is not written: {exc}", [exc.cause], answer) from exc
+        except (FileError, ConfigError) as exc:
+            raise _unusable(WriteRefused, f"{name} is not written", exc) from exc
+        metadata = _written_metadata(step, written)
+        context.add_output_metadata(metadata)  # pyright: ignore[reportUnknownMemberType]
+
+    def load_input(self, context: dg.InputContext) -> object:
+        """Verify an input, then parse it.
+
+        Raises:
+            GovernanceFailure: the step may not go on, or the input is not admitted. It is not parsed.
+        """
+        if not context.has_asset_key:
+            return self._intermediate().load_input(context)
+        shown = context.asset_key.to_user_string()
+        try:
+            return self._load(context)
+        except UnwritableError as exc:
+            raise refused_locally(ReadRefused, f"{shown} is not read: {exc}", [exc.cause]) from exc
+        except (FileError, ConfigError) as exc:
+            raise _unusable(ReadRefused, f"{shown} is not read", exc) from exc
+
+    def _write(self, step: GovernedStep, asset: Sequence[str], partition: str, value: object) -> _Written:
+        """Write one partition under the permit."""
+        permitted = step.permitted("/".join(asset), partition)
+        restricted = restrict(value, permitted)
+        form = self._format()
+        data = table_bytes(restricted.table, form)
+        path = self._own_path(asset, partition)
+        published = self._published_path(asset, partition, permitted)
+        start = step.start(permitted)
+        began = time.monotonic()
+        self._own().write(path, data)
+        try:
+            answer = step.client.actuate(
+                ActuationForm(
+                    intent=step.answer.intent,
+                    start=start.start,
+                    asset=permitted.asset,
+                    partition=partition,
+                    digest=hashlib.sha256(data).hexdigest(),
+                    size=len(data),
+                    media_type=MEDIA_TYPES[form],
+                    rows=row_count(restricted.table),
+                    columns=column_names(restricted.table),
+                    duration_ms=int((time.monotonic() - began) * 1_000),
+                    withheld=list(restricted.withheld),
+                )
+            )
+        except NodeError as exc:
+            raise unavailable(step.name, exc) from exc
+        sidecar = _decoded(answer.sidecar)
+        self._own().write(sidecar_of(path), sidecar)
+        if published is not None:
+            self._shared().write(published, data)
+            self._shared().write(sidecar_of(published), sidecar)
+        return _Written(permitted, restricted, answer.actuation)
+
+    def _published_path(
+        self, asset: Sequence[str], partition: str, permitted: PermittedOutput
+    ) -> Path | None:
+        """Where a copy for partners goes, if this asset is published."""
+        name = f"*/{'/'.join(asset)}"
+        if not any(pattern_matches(f"*/{pattern}", name) for pattern in self.publish):
+            return None
+        member = permitted.asset.partition("/")[0]
+        return self._shared().path([member, *asset], partition, self._format())
+
+    def _load(self, context: dg.InputContext) -> object:
+        step_context = _step_context(context)
+        upstream = context.upstream_output
+        asset = self._input(context.asset_key, upstream.definition_metadata if upstream is not None else {})
+        if step_context is None:
+            reader = Reader(gate=None, step=None, home=self._home())
+        else:
+            gate = gate_of(step_context.op_def)
+            reader = Reader(
+                gate=gate if isinstance(gate, Gate) else None,
+                step=self._step(step_context, asset.name),
+                home=self._home(),
+            )
+        as_arrow = wants_arrow(context.dagster_type.typing_type)
+        values: dict[str, object] = {}
+        for partition in context.asset_partition_keys if context.has_asset_partitions else ("",):
+            file, form = asset.find(str(partition))
+            if reader.verifies(asset):
+                reader.verify(asset, str(partition), file)
+            values[str(partition)] = parse_table(file.data, form, as_arrow=as_arrow)
+        return next(iter(values.values())) if len(values) == 1 else values
+
+    def _input(self, key: dg.AssetKey, metadata: Mapping[str, Any]) -> InputAsset:
+        name = asset_name(key, metadata)
+        if ASSET_KEY in metadata:
+            # The partner decides about the format of its files.
+            forms = tuple(_FORMATS.values())
+            return InputAsset(name, partners=True, place=self._shared(), path=name.split("/"), forms=forms)
+        return InputAsset(name, partners=False, place=self._own(), path=key.path, forms=(self._format(),))
+
+    def _step(self, context: StepExecutionContext, name: str) -> GovernedStep | None:
+        """The step's permit; without a gate, only what no policy names may pass.
+
+        Raises:
+            GovernanceFailure: the step may not go on.
+        """
+        gate = gate_of(context.op_def)
+        if isinstance(gate, Gate):
+            return gate.step(context)
+        governed = read_governed_assets(self._home())
+        if governed is None or governed.name([name]):
+            raise refused_locally(
+                WriteRefused,
+                f"{name} may be governed and these definitions are not: pass them through govern(defs)",
+                [TermForm("definitions_not_governed")],
+            )
+        return None
+
+    def _format(self) -> Format:
+        form = _FORMATS.get(self.format)
+        if form is None:
+            raise ConfigError(f"the format of files is {self.format!r}, not one of {', '.join(_FORMATS)}")
+        return form
+
+    def _own(self) -> Place:
+        return Place(Path(self.base), shared=False)
+
+    def _own_path(self, asset: Sequence[str], partition: str) -> Path:
+        return self._own().path(asset, partition, self._format())
+
+    def _shared(self) -> Place:
+        if not self.exchange:
+            raise ConfigError("the IO manager has no exchange: give the directory shared with partners")
+        return Place(Path(self.exchange), shared=True)
+
+    def _home(self) -> Path | None:
+        home = self.home or os.environ.get(HOME_VARIABLE, "")
+        return Path(home) if home else None
+
+    def _intermediate(self) -> dg.IOManager:
+        folder = dg.FilesystemIOManager(base_dir=str(Path(self.base) / _INTERMEDIATE))
+        return folder.create_io_manager(dg.build_init_resource_context())
+
+
+def _values(name: str, obj: object, partitions: tuple[str, ...]) -> dict[str, object]:
+    """What is to be written, by partition: several come as a mapping from partition to table."""
+    if len(partitions) <= 1:
+        return {partitions[0] if partitions else "": obj}
+    values: dict[str, object] = {}
+    if isinstance(obj, Mapping):
+        values = {str(key): value for key, value in cast("Mapping[object, object]", obj).items()}
+    if not values or not set(values) <= set(partitions):
+        raise refused_locally(
+            WriteRefused,
+            f"{name} is made for {len(partitions)} partitions at once: return its tables by partition",
+            [TermForm("partitions_not_mapped", {"asset": name})],
+        )
+    return values
+
+
+def _written_metadata(step: GovernedStep, written: Mapping[str, _Written]) -> dict[str, Any]:
+    """What the materialization says. Values that were withheld are not in it: they stay with the node."""
+    first = next(iter(written.values()))
+    metadata: Metadata = {
+        **step.output_metadata(first.permitted),
+        CONTENT: dg.MetadataValue.text(BOUND),
+        RECORD: dg.MetadataValue.text(first.actuation)
+        if len(written) == 1
+        else dg.MetadataValue.json({partition: made.actuation for partition, made in written.items()}),
+    }
+    columns = sorted({column for made in written.values() for column in made.restricted.columns_withheld})
+    rows = sum(made.restricted.rows_withheld for made in written.values())
+    if columns:
+        metadata[COLUMNS_WITHHELD] = dg.MetadataValue.json(columns)
+    if rows:
+        metadata[ROWS_WITHHELD] = dg.MetadataValue.int(rows)
+    return dict(metadata)
+
+
+def _step_context(context: dg.InputContext) -> StepExecutionContext | None:
+    """The step that reads; where a step's function loads an asset by itself, the current one."""
+    try:
+        return context.step_context
+    except DagsterInvariantViolationError:
+        return current_step()
+
+
+def _unusable(kind: type[GovernanceFailure], what: str, exc: FileError | ConfigError) -> GovernanceFailure:
+    return refused_locally(kind, f"{what}: {exc}", [TermForm("file_unusable", message=str(exc))])
+
+
+def _decoded(sidecar: str) -> bytes:
+    try:
+        return base64.b64decode(sidecar, validate=True)
+    except ValueError as exc:
+        raise FileError(f"the node's sidecar is not base64: {exc}") from exc

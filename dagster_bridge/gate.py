@@ -1,0 +1,246 @@
+"""The gate of a code location: it obtains a step's permit, once per step, for whoever asks first.
+
+Dagster loads a step's inputs before it calls the step's function, so either may be first: an IO manager
+that loads an input, or the function. Both ask the same gate, and the node sees one intent per run and unit
+of work.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from comity.dagster_bridge.dagster_internals import ComputeWatch, StepExecutionContext, current_step
+from comity.dagster_bridge.failures import StepRefused, not_permitted, refused_locally, unavailable
+from comity.dagster_bridge.governed_assets import read_governed_assets
+from comity.dagster_bridge.governed_step import GovernedStep
+from comity.dagster_bridge.measurement import CodeMeasurement, measure_context
+from comity.dagster_bridge.requester import Requester, TicketFacts, encoded_ticket
+from comity.dagster_bridge.step_facts import StepFacts, step_facts
+from comity.node.client import (
+    FormInvalidError,
+    NodeClient,
+    NodeError,
+    NodeUnreachableError,
+    NotFoundError,
+    StepAnswer,
+    StepForm,
+    TermForm,
+)
+from comity.protocol.errors import ConfigError
+
+HOME_VARIABLE: Final = "COMITY_HOME"
+"""Environment variable: the home of this organization's node."""
+
+WAIT_SLICE_S: Final = 20.0
+"""How long one request to the node waits: short enough that an interrupted run ends soon."""
+WAIT_MAX_S: Final = 3_600.0
+"""How long a step may wait for a decision. Longer holds a worker for nothing: run it again."""
+PAUSE_S_MIN: Final = 0.25
+PAUSE_S_MAX: Final = 5.0
+"""Between two questions about a deferred intent, where the node answers at once instead of waiting."""
+STEPS_MAX: Final = 1_024
+"""Steps whose answers one process remembers; an in-process run has some hundred."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateOptions:
+    """How a code location asks. Made by `govern`."""
+
+    code: CodeMeasurement
+    home: Path | None = None
+    socket: Path | None = None
+    token: str = ""
+    purpose: str = ""
+    requester: Requester | None = None
+    location: str = ""
+    revision: str = ""
+    wait_max_s: float = 60.0
+    unbound_reads: Literal["refuse", "allow"] = "refuse"
+
+
+@dataclass(slots=True)
+class _Entry:
+    """What is known of one step. The lock lets one thread ask while the others wait."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    asked: bool = False
+    step: GovernedStep | None = None
+
+
+class Gate:
+    """Stands before every step of a code location. Implements `ComputeGate`."""
+
+    def __init__(
+        self,
+        options: GateOptions,
+        pause: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if not 0.0 <= options.wait_max_s <= WAIT_MAX_S:
+            raise ConfigError(f"wait_max_s is {options.wait_max_s:g}, not from 0 to {WAIT_MAX_S:g} seconds")
+        self.options = options
+        self._pause = pause
+        self._clock = clock
+        self._client: NodeClient | None = None
+        self._tickets: OrderedDict[str, str] = OrderedDict()
+        self._entries: OrderedDict[tuple[str, str, int], _Entry] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def enter(self) -> ComputeWatch | None:
+        """Let the current step's function run.
+
+        Raises:
+            GovernanceFailure: it may not.
+        """
+        context = current_step()
+        if context is None:
+            return None
+        step = self.step(context)
+        return None if step is None else step.begin(context, self.options.unbound_reads)
+
+    def step(self, context: StepExecutionContext) -> GovernedStep | None:
+        """The step with its permit; None where no policy speaks of it.
+
+        Raises:
+            GovernanceFailure: it is refused, still deferred, or nobody knows.
+        """
+        key = (context.run_id, context.step.key, context.previous_attempt_count)
+        with self._lock:
+            entry = self._entries.setdefault(key, _Entry())
+            self._entries.move_to_end(key)
+            while len(self._entries) > STEPS_MAX:
+                self._entries.popitem(last=False)
+        with entry.lock:
+            if not entry.asked:
+                entry.step = self._ask(context)
+                entry.asked = True
+            return entry.step
+
+    def client(self) -> NodeClient:
+        """The client of the node that this gate asks.
+
+        Raises:
+            ConfigError: no node is named, or its token cannot be read.
+        """
+        if self._client is None:
+            options = self.options
+            if options.socket is not None:
+                self._client = NodeClient(options.socket, options.token)
+            elif options.home is not None:
+                self._client = NodeClient.of_home(options.home)
+            else:
+                raise ConfigError(
+                    f"no node is named: set {HOME_VARIABLE} to the home of this organization's node, or give"
+                    " govern(defs, home=...)"
+                )
+        return self._client
+
+    def names(self, assets: frozenset[str]) -> bool | None:
+        """Whether the node's list of governed assets names any of these; None where there is no list.
+
+        Raises:
+            ConfigError: the list is there and unreadable.
+        """
+        governed = read_governed_assets(self.options.home)
+        return None if governed is None else governed.name(assets)
+
+    def _ask(self, context: StepExecutionContext) -> GovernedStep | None:
+        where = context.step.key
+        try:
+            facts = step_facts(context)
+        except ConfigError as exc:
+            raise refused_locally(
+                StepRefused, str(exc), [TermForm("facts_invalid", message=str(exc))]
+            ) from exc
+        try:
+            client = self.client()
+            form = self._form(facts)
+            answer = self._decided(client, form)
+        except (NodeUnreachableError, ConfigError) as exc:
+            if self._runs_without_node(facts):
+                return None
+            raise unavailable(where, exc) from exc
+        except NodeError as exc:
+            if isinstance(exc, (FormInvalidError, NotFoundError)):
+                raise refused_locally(
+                    StepRefused, str(exc), [TermForm(exc.code, message=exc.message)]
+                ) from exc
+            raise unavailable(where, exc) from exc
+        if answer.outcome == "ungoverned":
+            if answer.governed_inputs:
+                # No output to judge, but governed inputs: its reads are verified, nothing is attached.
+                return GovernedStep(client, form, facts, answer)
+            return None
+        if answer.outcome in ("execute", "restrict"):
+            return GovernedStep(client, form, facts, answer)
+        raise not_permitted(where, answer, self.options.wait_max_s)
+
+    def _runs_without_node(self, facts: StepFacts) -> bool:
+        """Whether a step may run although the node gives no answer: the node's own list must rule it out."""
+        try:
+            return self.names(facts.concerned) is False
+        except ConfigError:
+            return False
+
+    def _decided(self, client: NodeClient, form: StepForm) -> StepAnswer:
+        """Submit the intent and wait until it is decided, at most `wait_max_s`."""
+        deadline = self._clock() + self.options.wait_max_s
+        answer = client.submit_step(form)
+        pause_s = PAUSE_S_MIN
+        while answer.outcome in ("defer", "held"):
+            left_s = deadline - self._clock()
+            if left_s <= 0:
+                break
+            asked_at = self._clock()
+            wait_s = min(left_s, WAIT_SLICE_S)
+            answer = client.step(answer.intent, wait_s)
+            if answer.outcome in ("defer", "held") and self._clock() - asked_at < min(wait_s, PAUSE_S_MIN):
+                self._pause(min(pause_s, max(0.0, deadline - self._clock())))
+                pause_s = min(2 * pause_s, PAUSE_S_MAX)
+        return answer
+
+    def _form(self, facts: StepFacts) -> StepForm:
+        options = self.options
+        requester = options.requester
+        return StepForm(
+            orchestrator="dagster",
+            run=facts.run,
+            step=facts.unit,
+            job=facts.job,
+            code=options.code.digest,
+            outputs=list(facts.outputs),
+            inputs=list(facts.inputs),
+            checks=list(facts.checks),
+            location=options.location or facts.location,
+            revision=options.revision,
+            purpose=options.purpose,
+            credential=requester.credential if requester is not None else "",
+            ticket=self._ticket(requester, facts) if requester is not None else "",
+            context=measure_context(options.code),
+            wait_s=min(options.wait_max_s, WAIT_SLICE_S),
+        )
+
+    def _ticket(self, requester: Requester, facts: StepFacts) -> str:
+        """One ticket per run: it speaks for everything that the run is to make."""
+        with self._lock:
+            if facts.run not in self._tickets:
+                partitions = sorted({output.partition for output in facts.outputs} - {""})
+                ticket = requester.sign_ticket(
+                    TicketFacts(
+                        run=facts.run,
+                        job=facts.job,
+                        assets=facts.run_assets,
+                        partitions=tuple(partitions),
+                        purpose=self.options.purpose,
+                    )
+                )
+                self._tickets[facts.run] = encoded_ticket(ticket)
+                while len(self._tickets) > STEPS_MAX:
+                    self._tickets.popitem(last=False)
+            return self._tickets[facts.run]

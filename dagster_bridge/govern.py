@@ -1,0 +1,119 @@
+"""`govern(defs)`: the one line that puts a gate before every step of a code location."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from pathlib import Path
+from typing import Final, Literal
+
+import dagster as dg
+
+from comity.dagster_bridge.dagster_internals import (
+    check_dagster,
+    gate_of,
+    observed_sources,
+    ops_of,
+    place_gate,
+    place_observation_gate,
+)
+from comity.dagster_bridge.gate import HOME_VARIABLE, Gate, GateOptions
+from comity.dagster_bridge.measurement import code_root as root_of
+from comity.dagster_bridge.measurement import measure_code
+from comity.dagster_bridge.requester import Requester, ticket_from_file
+from comity.protocol.errors import ConfigError
+
+TICKET_VARIABLE: Final = "COMITY_TICKET"
+"""Environment variable: a file that holds a launch ticket for this process's runs."""
+
+
+def govern(  # noqa: PLR0913  # every option has a default; nobody gives them by position
+    definitions: dg.Definitions,
+    *,
+    home: Path | str | None = None,
+    socket: Path | str | None = None,
+    token: str = "",
+    purpose: str = "",
+    requester: Requester | None = None,
+    ticket: Path | str | None = None,
+    location: str = "",
+    revision: str = "",
+    code_root: Path | str | None = None,
+    wait_max_s: float = 60.0,
+    unbound_reads: Literal["refuse", "allow"] = "refuse",
+) -> dg.Definitions:
+    """Put a gate before every step of these definitions, however a run is started, and return them.
+
+    The ops are changed in place, so the same assets are governed wherever else they are used in this process.
+    Steps that no policy speaks of run as before. Call it last, on all definitions of the code location.
+
+    Args:
+        definitions: every asset, check, job, schedule and sensor of the code location. home: the home of
+        this organization's node; otherwise COMITY_HOME. socket: the node's socket, where its home cannot be
+        read; then `token` is its bridge token. token: see `socket`. purpose: what the runs are for, in the
+        coalition's words; otherwise what the node has for the location. requester: who asks, if not the
+        node's automation credential: signs a launch ticket per run. ticket: a file with a launch ticket
+        signed before, instead of a requester; otherwise COMITY_TICKET. location: name of the code location,
+        if not Dagster's own. revision: the revision of the code, e.g. a commit. code_root: directory whose
+        Python files are measured as the code; otherwise the topmost package around
+            the file that calls this, or that file's directory.
+        wait_max_s: how long a step waits for a decision before it fails as deferred, at most an hour.
+        unbound_reads: whether a governed step may read governed inputs past an IO manager that verifies them.
+
+    Raises:
+        ConfigError: an option is wrong, the code cannot be measured, Dagster is of an unknown version, an
+        asset
+            cannot be governed, or an op is governed already with other options.
+    """
+    check_dagster()
+    if not isinstance(definitions, dg.Definitions):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigError(f"govern() takes dg.Definitions, not {type(definitions).__name__}")
+    if (socket is None) != (not token):
+        raise ConfigError("govern() takes socket and token together, or the node's home alone")
+    if requester is not None and ticket is not None:
+        raise ConfigError("govern() takes a requester or a ticket, not both")
+    root = Path(code_root) if code_root is not None else root_of(_calling_file())
+    gate = Gate(
+        GateOptions(
+            code=measure_code(root),
+            home=_home(home),
+            socket=Path(socket) if socket is not None else None,
+            token=token,
+            purpose=purpose,
+            requester=requester if requester is not None else _ticket(ticket),
+            location=location,
+            revision=revision,
+            wait_max_s=wait_max_s,
+            unbound_reads=unbound_reads,
+        )
+    )
+    for source in observed_sources(definitions):
+        place_observation_gate(source, gate)
+    for op in ops_of(definitions):
+        before = gate_of(op)
+        if before is None:
+            place_gate(op, gate)
+        elif not isinstance(before, Gate) or before.options != gate.options:
+            raise ConfigError(f"op {op.name} is governed already, with other options")
+    return definitions
+
+
+def _home(home: Path | str | None) -> Path | None:
+    """The node's home. Missing is no error yet: definitions load without a node, steps say what is missing."""
+    named = str(home) if home is not None else os.environ.get(HOME_VARIABLE, "")
+    return Path(named) if named else None
+
+
+def _ticket(ticket: Path | str | None) -> Requester | None:
+    named = str(ticket) if ticket is not None else os.environ.get(TICKET_VARIABLE, "")
+    return ticket_from_file(Path(named)) if named else None
+
+
+def _calling_file() -> Path:
+    """The file that called `govern`."""
+    here = inspect.currentframe()
+    caller = here.f_back.f_back if here is not None and here.f_back is not None else None
+    name = caller.f_globals.get("__file__") if caller is not None else None
+    if not isinstance(name, str):
+        raise ConfigError("govern() is called from no file: name the code with code_root=...")
+    return Path(name)

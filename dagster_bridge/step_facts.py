@@ -1,0 +1,204 @@
+"""What Dagster says of a step: the facts that its intent is made of.
+
+A graph-backed asset is one unit of work however many ops it has: all of them state the same facts under the
+name of the outermost node, so the node sees one intent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import dagster as dg
+
+from comity.dagster_bridge.dagster_internals import StepExecutionContext, partition_loading_context
+from comity.node.client import InputForm, OutputForm
+from comity.protocol.errors import ConfigError
+from comity.protocol.limits import ITEMS_MAX
+
+ASSET_KEY: Final = "comity/asset"
+"""Metadata of an external asset that is a partner's: its whole id, `<member>/<path>`."""
+COLUMN_SCHEMA: Final = "dagster/column_schema"
+
+INPUTS_MAX: Final = ITEMS_MAX
+"""Asset partitions that one step reads: as many as an intent can make."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepFacts:
+    """Facts of one unit of work in one run. Assets are named by id, the own ones without the member."""
+
+    run: str
+    job: str
+    unit: str
+    location: str
+    outputs: tuple[OutputForm, ...]
+    inputs: tuple[InputForm, ...]
+    checks: tuple[str, ...]
+    origins: frozenset[str]
+    """Every asset that the outputs come from, however far up."""
+    run_assets: tuple[str, ...]
+    """What the whole run is to make."""
+
+    @property
+    def concerned(self) -> frozenset[str]:
+        """Every asset that could make this step governed."""
+        return self.origins | {output.asset for output in self.outputs} | {each.asset for each in self.inputs}
+
+
+def asset_name(key: dg.AssetKey, metadata: Mapping[str, Any]) -> str:
+    """The id of an asset: what its metadata says for a partner's, else its key's path.
+
+    Raises:
+        ConfigError: the metadata names no asset.
+    """
+    named = metadata.get(ASSET_KEY)
+    if named is None:
+        return "/".join(key.path)
+    text = named.value if isinstance(named, dg.TextMetadataValue) else named
+    if not isinstance(text, str) or "/" not in text:
+        raise ConfigError(f"{ASSET_KEY} of {key.to_user_string()} is {text!r}, not `<member>/<path>`")
+    return text
+
+
+def step_facts(context: StepExecutionContext) -> StepFacts:
+    """Read the facts of a step's unit of work.
+
+    Raises:
+        ConfigError: more partitions than one intent can hold, or a partner's asset without a name.
+    """
+    public = dg.OpExecutionContext(context)
+    made = _made(context)
+    partitions = tuple(str(key) for key in public.partition_keys) if context.has_partitions else ()
+    if len(made) * max(1, len(partitions)) > ITEMS_MAX:
+        raise ConfigError(
+            f"step {context.step.key} makes {len(partitions)} partitions of {len(made)} assets at once where"
+            f" at most {ITEMS_MAX} may be asked for: run it in smaller ranges"
+        )
+    graph = context.job_def.asset_layer.asset_graph
+    origins = {origin for key in made for origin in graph.get_ancestor_asset_keys(key)}
+    read = _read(context, made)
+    assets_def = context.assets_def
+    return StepFacts(
+        run=context.run_id,
+        job=context.job_def.name,
+        unit=context.node_handle.root.name if assets_def is not None else context.step.key,
+        location=public.location_name or "",
+        outputs=tuple(_outputs(context, made, partitions)),
+        inputs=_inputs(context, made, read, partitions),
+        checks=tuple(
+            sorted(
+                f"{_name(context, check.asset_key)}:{check.name}"
+                for check in (assets_def.check_keys if assets_def is not None else ())
+            )
+        ),
+        origins=frozenset(_name(context, key) for key in origins | read),
+        run_assets=tuple(sorted(_name(context, key) for key in _run_assets(context))),
+    )
+
+
+def partitions_of(context: StepExecutionContext, key: dg.AssetKey) -> tuple[str, ...]:
+    """The partitions of an asset that this step makes; one empty name where it has none."""
+    node = context.job_def.asset_layer.get(key)
+    if node.partitions_def is None or not context.has_partitions:
+        return ("",)
+    return tuple(str(partition) for partition in dg.OpExecutionContext(context).partition_keys)
+
+
+def loaded_inputs(context: StepExecutionContext) -> Iterator[dg.AssetKey]:
+    """The assets of others that this very step names as inputs, loaded by Dagster or only depended on."""
+    layer = context.job_def.asset_layer
+    own = context.assets_def.keys if context.assets_def is not None else frozenset[dg.AssetKey]()
+    for step_input in context.step.step_inputs:
+        key = layer.get_asset_key_for_node_input(context.node_handle, step_input.name)
+        if key is not None and key not in own:
+            yield key
+
+
+def name_in(context: StepExecutionContext, key: dg.AssetKey) -> str:
+    """The id of an asset of this step's job."""
+    return _name(context, key)
+
+
+def _made(context: StepExecutionContext) -> tuple[dg.AssetKey, ...]:
+    """The asset keys that the unit materializes in this run, in the order of their names."""
+    assets_def = context.assets_def
+    if assets_def is None or not assets_def.is_materializable:
+        return ()
+    return tuple(sorted(assets_def.keys, key=lambda key: tuple(key.path)))
+
+
+def _read(context: StepExecutionContext, made: Iterable[dg.AssetKey]) -> set[dg.AssetKey]:
+    """The asset keys that the unit reads: its inputs, and what its assets depend on."""
+    layer = context.job_def.asset_layer
+    own = frozenset(made)
+    assets_def = context.assets_def
+    read = set(assets_def.keys_by_input_name.values()) if assets_def is not None else set[dg.AssetKey]()
+    read |= set(loaded_inputs(context))
+    if assets_def is not None and not assets_def.is_materializable:
+        read |= set(assets_def.keys)
+    read -= own
+    for key in own:
+        # An asset that depends on itself reads its earlier partitions.
+        read |= {parent for parent in layer.get(key).parent_keys if parent not in own or parent == key}
+    return read
+
+
+def _outputs(
+    context: StepExecutionContext, made: Iterable[dg.AssetKey], partitions: tuple[str, ...]
+) -> Iterator[OutputForm]:
+    for key in made:
+        node = context.job_def.asset_layer.get(key)
+        columns = _declared_columns(node.metadata)
+        name = _name(context, key)
+        for partition in partitions if node.partitions_def is not None and partitions else ("",):
+            yield OutputForm(asset=name, partition=partition, columns=columns)
+
+
+def _inputs(
+    context: StepExecutionContext,
+    made: tuple[dg.AssetKey, ...],
+    read: set[dg.AssetKey],
+    partitions: tuple[str, ...],
+) -> tuple[InputForm, ...]:
+    graph = context.job_def.asset_layer.asset_graph
+    found: set[tuple[str, str]] = set()
+    with partition_loading_context(dynamic_partitions_store=context.instance):
+        for key in read:
+            name = _name(context, key)
+            if not graph.has(key) or graph.get(key).partitions_def is None:
+                found.add((name, ""))
+                continue
+            for child in made:
+                if key not in graph.get(child).parent_keys:
+                    continue
+                for partition in partitions if graph.get(child).partitions_def is not None else (None,):
+                    mapped = graph.get_parent_partition_keys_for_child(partition, key, child)
+                    found.update((name, str(each)) for each in mapped.partitions_subset.get_partition_keys())
+                    if len(found) > INPUTS_MAX:
+                        raise ConfigError(
+                            f"step {context.step.key} reads more than {INPUTS_MAX} partitions at once:"
+                            " run it in smaller ranges"
+                        )
+            if not made:
+                found.update((name, each) for each in partitions or ("",))
+    return tuple(InputForm(asset=name, partition=partition) for name, partition in sorted(found))
+
+
+def _run_assets(context: StepExecutionContext) -> Iterable[dg.AssetKey]:
+    selected = context.dagster_run.asset_selection
+    return selected if selected is not None else context.job_def.asset_layer.selected_asset_keys
+
+
+def _name(context: StepExecutionContext, key: dg.AssetKey) -> str:
+    layer = context.job_def.asset_layer
+    return asset_name(key, layer.get(key).metadata if layer.has(key) else {})
+
+
+def _declared_columns(metadata: Mapping[str, Any]) -> list[str] | None:
+    declared = metadata.get(COLUMN_SCHEMA)
+    schema = declared.schema if isinstance(declared, dg.TableSchemaMetadataValue) else declared
+    if not isinstance(schema, dg.TableSchema):
+        return None
+    return [column.name for column in schema.columns]

@@ -1,0 +1,317 @@
+"""Tables on their way to and from bytes: what a permit withholds is taken out before the first byte is made.
+
+Everything happens in Arrow. Equal tables give equal bytes, and no byte carries anything of what was
+withheld: not in schema metadata, and not in a dictionary's unused values.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+from comity.node.client import PermittedOutput, TermForm, WithheldForm
+from comity.protocol.errors import ComityError
+
+# pyarrow comes without types. Here it is untyped, and nothing of it leaves this module but whole tables.
+pa: Any = importlib.import_module("pyarrow")
+pc: Any = importlib.import_module("pyarrow.compute")
+pq: Any = importlib.import_module("pyarrow.parquet")
+pd: Any = importlib.import_module("pandas")
+
+Table: TypeAlias = Any
+"""A pyarrow.Table."""
+Format: TypeAlias = Literal["parquet", "csv"]
+
+MEDIA_TYPES: Final[dict[Format, str]] = {
+    "parquet": "application/vnd.apache.parquet",
+    "csv": "text/csv",
+}
+
+MIN_GROUP_ROWS: Final = "min_group_rows"
+"""Obligation: every group of rows that share a value of `column` has at least `rows` rows."""
+
+ROW_GROUP_ROWS: Final = 1_048_576
+"""Rows per Parquet row group, fixed so that equal tables give equal bytes."""
+VALUES_MAX: Final = 10_000
+"""Values that one obligation's report names; they stay in the node's own store."""
+ROUNDS_MAX: Final = 64
+"""Passes over all obligations until none takes out a row any more."""
+
+
+class UnwritableError(ComityError):
+    """A value cannot be brought within its permit, or cannot be written at all.
+
+    Attributes:
+        cause: a stable code with parameters.
+    """
+
+    def __init__(self, cause: TermForm) -> None:
+        super().__init__(cause.message or cause.code)
+        self.cause = cause
+
+
+@dataclass(frozen=True, slots=True)
+class Restricted:
+    """What may be written, and what was taken out."""
+
+    table: Table
+    columns_withheld: tuple[str, ...]
+    withheld: tuple[WithheldForm, ...]
+
+    @property
+    def rows_withheld(self) -> int:
+        return sum(each.rows for each in self.withheld)
+
+
+def is_table(value: object) -> bool:
+    """Whether a value is a table that can be written: a pandas DataFrame or an Arrow table."""
+    return isinstance(value, (pd.DataFrame, pa.Table))
+
+
+def arrow_table(value: object) -> Table:
+    """A value as an Arrow table.
+
+    An unnamed index is no data and is left out.
+
+    Raises:
+        UnwritableError: it is no table, its columns have no distinct text names, its index has names, or a
+        column
+            holds values that Arrow cannot write.
+    """
+    if isinstance(value, pd.DataFrame):
+        frame: Any = value
+        if any(name is not None for name in frame.index.names):
+            raise _unwritable("index_named", "the index of the table has names: call reset_index() on it")
+        _check_names(list(frame.columns))
+        try:
+            return pa.Table.from_pandas(frame, preserve_index=False)
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as exc:
+            raise _unwritable("column_not_writable", f"a column cannot be written: {exc}") from exc
+    if isinstance(value, pa.Table):
+        table: Table = value
+        _check_names(list(table.column_names))
+        return table
+    raise _unwritable(
+        "not_a_table",
+        f"a {type(value).__name__} is no table: return a pandas DataFrame or an Arrow table, or give this"
+        " asset another IO manager",
+    )
+
+
+def restrict(value: object, permitted: PermittedOutput) -> Restricted:
+    """Take out of a table what its permit withholds: rows first, for which withheld columns may count.
+
+    Raises:
+        UnwritableError: it is no table, an obligation is unknown or cannot be met, or no permitted column
+        is left.
+    """
+    obligations = [_min_group_rows(term) for term in permitted.obligations]
+    if isinstance(value, pd.DataFrame) and (permitted.columns or not permitted.all_columns):
+        # A withheld column that Arrow cannot write is no reason to refuse: it is dropped before.
+        frame: Any = value
+        wanted = set(permitted.columns) | {column for column, _ in obligations}
+        _check_names(list(frame.columns))
+        dropped = [name for name in frame.columns if name not in wanted]
+        value = frame.drop(columns=dropped)
+    else:
+        dropped = []
+    table = arrow_table(value)
+    kept, withheld = _meet_obligations(table, obligations)
+    if withheld:
+        table = table.filter(kept)
+    if permitted.columns or not permitted.all_columns:
+        names = [name for name in table.column_names if name in set(permitted.columns)]
+        dropped += [name for name in table.column_names if name not in names]
+        if not names:
+            raise _unwritable("columns_none_permitted", "the permit allows none of the table's columns")
+        table = table.select(names)
+    if permitted.mode == "restrict":
+        table = _without_unused_values(table)
+    return Restricted(table, tuple(sorted(dropped)), tuple(withheld))
+
+
+def table_bytes(table: Table, form: Format) -> bytes:
+    """Write a table: the same bytes for the same table, whatever its chunks and metadata.
+
+    Raises:
+        UnwritableError: the format cannot hold a column.
+    """
+    sink = io.BytesIO()
+    try:
+        if form == "csv":
+            table.to_pandas().to_csv(sink, index=False, lineterminator="\n")
+        else:
+            schema = pa.schema([field.remove_metadata() for field in table.schema])
+            plain = pa.Table.from_arrays(table.combine_chunks().columns, schema=schema)
+            pq.write_table(plain, sink, compression="zstd", version="2.6", row_group_size=ROW_GROUP_ROWS)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as exc:
+        raise _unwritable("column_not_writable", f"the table cannot be written as {form}: {exc}") from exc
+    return sink.getvalue()
+
+
+def parse_table(data: bytes, form: Format, *, as_arrow: bool) -> object:
+    """Read a table from bytes that were verified before: a pandas DataFrame, or an Arrow table.
+
+    Raises:
+        UnwritableError: the bytes are no such table.
+    """
+    try:
+        if form == "csv":
+            frame: Any = pd.read_csv(io.BytesIO(data))
+            return pa.Table.from_pandas(frame, preserve_index=False) if as_arrow else frame
+        table = pq.ParquetFile(pa.BufferReader(data)).read()
+        return table if as_arrow else table.to_pandas()
+    except (pa.ArrowException, ValueError, OSError) as exc:
+        raise _unwritable("not_a_table", f"the bytes are no {form} table: {exc}") from exc
+
+
+def wants_arrow(annotation: object) -> bool:
+    """Whether an input's type asks for an Arrow table."""
+    return annotation is pa.Table
+
+
+def row_count(table: Table) -> int:
+    """Rows of a table."""
+    return int(table.num_rows)
+
+
+def column_names(table: Table) -> list[str]:
+    """Names of a table's columns, in order."""
+    return [str(name) for name in table.column_names]
+
+
+def _unwritable(code: str, message: str, **parameters: int | str) -> UnwritableError:
+    return UnwritableError(TermForm(code, parameters, message=message))
+
+
+def _check_names(names: Sequence[object]) -> None:
+    if not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
+        raise _unwritable("columns_not_named", "the columns of a table need distinct names that are text")
+
+
+def _min_group_rows(term: TermForm) -> tuple[str, int]:
+    """Column and least number of rows of an obligation."""
+    if term.code != MIN_GROUP_ROWS:
+        raise _unwritable(
+            "obligation_unknown",
+            f"the permit asks for {term.code}, which this version cannot do",
+            obligation=term.code,
+        )
+    column, rows = term.parameters.get("column"), term.parameters.get("rows")
+    if set(term.parameters) != {"column", "rows"} or not isinstance(column, str):
+        raise _unwritable("obligation_invalid", f"{MIN_GROUP_ROWS} takes a column and a number of rows")
+    if not isinstance(rows, int) or isinstance(rows, bool) or rows < 1:
+        raise _unwritable(
+            "obligation_invalid", f"{MIN_GROUP_ROWS} asks for {rows!r} rows, not for one or more"
+        )
+    return column, rows
+
+
+def _meet_obligations(table: Table, obligations: Iterable[tuple[str, int]]) -> tuple[Any, list[WithheldForm]]:
+    """Which rows stay, as a mask, and what each obligation takes out.
+
+    Taking out a row for one column may make a group of another too small, so passes are made until none does.
+    """
+    import numpy as np
+
+    kept: Any = np.ones(row_count(table), dtype=bool)
+    groups: list[tuple[str, int, Any, list[str]]] = []
+    for column, rows in sorted(set(obligations)):
+        if column not in table.column_names:
+            raise _unwritable(
+                "obligation_column_missing",
+                f"the permit asks for groups by {column!r}, and the table has no such column",
+                column=column,
+            )
+        codes, values = _group_codes(table.column(column))
+        groups.append((column, rows, codes, values))
+    taken: dict[str, Any] = {column: np.zeros_like(kept) for column, _, _, _ in groups}
+    for _ in range(ROUNDS_MAX):
+        before = int(kept.sum())
+        for column, rows, codes, values in groups:
+            counts = np.bincount(codes[kept & (codes >= 0)], minlength=len(values) or 1)
+            small = kept & ((codes < 0) | (counts[np.maximum(codes, 0)] < rows))
+            taken[column] |= small
+            kept &= ~small
+        if int(kept.sum()) == before:
+            break
+    else:
+        raise _unwritable("obligation_unmet", "the obligations of the permit take out rows without end")
+    withheld = [
+        WithheldForm(MIN_GROUP_ROWS, column, int(taken[column].sum()), _named(codes[taken[column]], values))
+        for column, _, codes, values in groups
+        if taken[column].any()
+    ]
+    return pa.array(kept), withheld
+
+
+def _group_codes(column: Any) -> tuple[Any, list[str]]:
+    """A column's groups: the index of each row's value, -1 for none, and the values."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_floating(column.type):
+        # Not a number is no value: it is equal to nothing, so it makes no group.
+        column = pc.if_else(pc.is_nan(column), None, column)
+    try:
+        encoded = column.dictionary_encode().combine_chunks()
+    except pa.ArrowException as exc:
+        raise _unwritable(
+            "obligation_column_invalid", f"rows cannot be grouped by a {column.type}: {exc}"
+        ) from exc
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.chunk(0) if encoded.num_chunks else pa.array([], column.type).dictionary_encode()
+    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype("int64")
+    return codes, [_text(value) for value in encoded.dictionary.to_pylist()]
+
+
+def _named(codes: Any, values: list[str]) -> list[str]:
+    names: set[str] = {values[code] if code >= 0 else "null" for code in codes.tolist()}
+    return sorted(names)[:VALUES_MAX]
+
+
+def _text(value: object) -> str:
+    """A group's value for people: a whole number has no fraction, although missing values made it a float."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _without_unused_values(table: Table) -> Table:
+    """The table with dictionaries that hold what its rows use: other values would tell what was withheld."""
+    for position, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            column = _compacted(table.column(position))
+            table = table.set_column(position, pa.field(field.name, column.type, field.nullable), column)
+        elif _nests_dictionary(field.type):
+            raise _unwritable(
+                "column_not_restrictable",
+                f"column {field.name!r} nests a dictionary, which may hold withheld values",
+                column=field.name,
+            )
+    return table
+
+
+def _compacted(column: Any) -> Any:
+    """A dictionary column with the same values, order and flags, without the unused ones."""
+    import numpy as np
+
+    array = column.unify_dictionaries().combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = array.chunk(0) if array.num_chunks else pa.array([], column.type)
+    used = np.unique(array.indices.drop_null().to_numpy(zero_copy_only=False))
+    position = np.zeros(len(array.dictionary) + 1, dtype="int64")
+    position[used] = np.arange(len(used))
+    codes = array.indices.fill_null(0).to_numpy(zero_copy_only=False)
+    indices = pa.array(
+        position[codes], type=array.type.index_type, mask=array.indices.is_null().to_numpy(False)
+    )
+    return pa.DictionaryArray.from_arrays(
+        indices, array.dictionary.take(pa.array(used)), ordered=array.type.ordered
+    )
+
+
+def _nests_dictionary(kind: Any) -> bool:
+    if pa.types.is_dictionary(kind):
+        return True
+    return any(_nests_dictionary(kind.field(index).type) for index in range(kind.num_fields))

@@ -1,0 +1,64 @@
+"""Addresses as people write them, `host:port`, and as the network names them, `/ip4/192.0.2.7/tcp/4001`."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Final
+
+FORM: Final = "host:port, or /ip4|ip6|dns|dns4|dns6/HOST/tcp/PORT"
+PORT_MAX: Final = 65_535
+ADDRESSES_MAX: Final = 8
+"""Addresses of one node: each costs whoever dials it a time-out."""
+_PLAIN: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([^:/\[\]]{1,253})):(0|[1-9][0-9]{0,4})")
+_MULTI: Final = re.compile(r"/(ip4|ip6|dns|dns4|dns6)/([^/]{1,253})/tcp/(0|[1-9][0-9]{0,4})")
+_HOST_LABEL: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+
+
+def listen_address(text: str) -> str:
+    """The multiaddress to listen at. Port 0 lets the system choose one.
+
+    Raises:
+        ValueError: not an address; the message says what is allowed.
+    """
+    plain = _PLAIN.fullmatch(text)
+    if plain is not None:
+        host, port = plain[1] or plain[2], plain[3]
+        kind = _kind_of(host)
+    else:
+        multi = _MULTI.fullmatch(text)
+        if multi is None:
+            raise ValueError(f"{text!r} is not an address: {FORM}")
+        kind, host, port = multi[1], multi[2], multi[3]
+    if int(port) > PORT_MAX:
+        raise ValueError(f"{text!r}: a port is at most {PORT_MAX}")
+    if not _is_host(kind, host):
+        raise ValueError(f"{text!r}: {host!r} is not a host of kind {kind}")
+    return f"/{kind}/{host}/tcp/{port}"
+
+
+def dial_address(text: str) -> str:
+    """The multiaddress to dial.
+
+    Raises:
+        ValueError: not an address, or one without a port.
+    """
+    address = listen_address(text)
+    if address.endswith("/tcp/0"):
+        raise ValueError(f"{text!r}: nobody can be reached at port 0")
+    return address
+
+
+def _kind_of(host: str) -> str:
+    try:
+        return f"ip{ipaddress.ip_address(host).version}"
+    except ValueError:
+        return "dns"
+
+
+def _is_host(kind: str, host: str) -> bool:
+    if not kind.startswith("dns"):
+        return _kind_of(host) == kind
+    labels = host.split(".")
+    # A last label of digits is an IPv4 address that somebody mistyped.
+    return all(_HOST_LABEL.fullmatch(label) for label in labels) and not labels[-1].isdigit()

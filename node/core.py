@@ -1,0 +1,373 @@
+"""A node's machines over its store: what one thread does, one call after the other.
+
+Nothing here waits. What has to travel is left in the outbox, which the service empties after every call. What
+the machines want stored is stored before anything of theirs is put into the outbox.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from comity.attestation.authoring import Author
+from comity.attestation.gathering import certificate_of, chain_of
+from comity.attestation.holdings import Admission, Holdings
+from comity.attestation.requester import (
+    AskAgain,
+    Declined,
+    Event,
+    IntentFiled,
+    NewsArrived,
+    Requester,
+    SendAsk,
+    Settled,
+    StoreOwn,
+    TimePassed,
+    VoteArrived,
+    WakeAt,
+)
+from comity.attestation.voter import AskArrived, Decline, SendVote, StoreRecords, StoreVote, Voter
+from comity.node.clock import Clock
+from comity.node.store import Cursor, Head, Store
+from comity.protocol.envelope import SignedRecord, decode_record
+from comity.protocol.errors import DecodeError, VerificationError
+from comity.protocol.execution import Actuation
+from comity.protocol.frames import (
+    Answer,
+    AskFrame,
+    DeclineFrame,
+    FeedFrame,
+    FetchFrame,
+    HeadFrame,
+    OfferFrame,
+    PageFrame,
+    ProblemFrame,
+    RecordsFrame,
+    Request,
+    VoteFrame,
+    decode_answer,
+    decode_request,
+    encode_frame,
+)
+from comity.protocol.limits import FRAME_BYTES_MAX, PAGE_BYTES_MAX, PAGE_RECORDS_MAX
+from comity.protocol.verified import VerifiedRecord
+
+AnyRecord: TypeAlias = VerifiedRecord[Any]
+
+_FRAME_MARGIN: Final = 65_536
+"""Room in a frame for everything but the records."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this node is.
+
+    Attributes:
+        member: the organization's trust domain.
+        node: the node's SPIFFE id.
+        author: the node's key, in this coalition.
+    """
+
+    member: str
+    node: str
+    author: Author
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingAsk:
+    """An ask on its way to some members' nodes."""
+
+    ask: bytes
+    frame: bytes
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingOffer:
+    """Records that concern other members."""
+
+    frame: bytes
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Call `tick` at this time."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """An intent's standing changed: whoever waits for it looks again."""
+
+    intent: bytes
+
+
+Outgoing: TypeAlias = OutgoingAsk | OutgoingOffer | Wake | Changed
+
+
+class Core:
+    """One node in one coalition.
+
+    Args:
+        identity: who this node is.
+        store: what it keeps. Its epochs and governance records are read at once.
+        clock: the only clock.
+        engine: the id of this node's engine.
+        genesis: the epoch chain to begin with, from the coalition file.
+    """
+
+    def __init__(
+        self, identity: Identity, store: Store, clock: Clock, engine: bytes, epochs: Iterable[SignedRecord]
+    ) -> None:
+        self.identity = identity
+        self.store = store
+        self.clock = clock
+        self.outbox: list[Outgoing] = []
+        self.holdings = Holdings(engine, self._load, store.about)
+        for record in epochs:
+            self.holdings.adopt(record)
+        self.coalition = self.holdings.epoch.coalition
+        self._read_governance()
+        self.voter = Voter(identity.author, self.holdings, clock.started)
+        self.requester = Requester(identity.author, self.holdings, clock.started)
+
+    def _load(self, record_id: bytes) -> SignedRecord | None:
+        found = self.store.get([record_id])
+        return found[0] if found else None
+
+    def _read_governance(self) -> None:
+        """Everything of the governance logs, once, in bounded pages."""
+        position = 0
+        while True:
+            page = self.store.feed(
+                self.coalition, position, records_max=PAGE_RECORDS_MAX, bytes_max=PAGE_BYTES_MAX
+            )
+            if not page.records:
+                return
+            self.holdings.admit(r for r in page.records if r.header.kind != "epoch")
+            position = page.next
+
+    def drain(self) -> list[Outgoing]:
+        """What has to travel since the last call."""
+        outgoing, self.outbox = self.outbox, []
+        return outgoing
+
+    # Peers
+
+    def answer(self, payload: bytes) -> bytes:
+        """Answer one request of a peer."""
+        try:
+            request = decode_request(payload)
+            answer = self._answer(request)
+        except DecodeError as exc:
+            answer = ProblemFrame(code="frame_wrong", detail=str(exc)[:200])
+        return encode_frame(answer)
+
+    def _answer(self, request: Request) -> Answer:
+        match request:
+            case AskFrame():
+                return self._vote(request)
+            case FetchFrame():
+                return RecordsFrame(records=self._within_frame(self.store.get(request.ids)))
+            case FeedFrame():
+                return self._page(request)
+            case HeadFrame():
+                return RecordsFrame(
+                    records=self._within_frame(self.head_records(request.asset, request.partition))
+                )
+            case OfferFrame():
+                self.admit(decode_record(data) for data in request.records)
+                return RecordsFrame()
+
+    def _vote(self, request: AskFrame) -> Answer:
+        ask = decode_record(request.ask)
+        attached = tuple(decode_record(data) for data in request.records)
+        answer: Answer = ProblemFrame(code="no_answer")
+        for effect in self.voter.handle(self.clock.now(), AskArrived(ask, attached)):
+            match effect:
+                case StoreRecords(records):
+                    self.store.put(records)
+                case StoreVote(intent, t, vote, _):
+                    self.store.vote_once(intent, t, vote)
+                case SendVote(_, vote):
+                    answer = VoteFrame(vote=vote.encoded())
+                case Decline():
+                    answer = DeclineFrame(
+                        code=effect.code, detail=effect.detail[:200], missing=effect.missing
+                    )
+        return answer
+
+    def _page(self, request: FeedFrame) -> PageFrame:
+        same = request.incarnation == self.store.incarnation
+        after = request.after if same else 0
+        page = self.store.feed(self.coalition, after, records_max=PAGE_RECORDS_MAX, bytes_max=PAGE_BYTES_MAX)
+        if same and after > page.end:
+            page = self.store.feed(self.coalition, 0, records_max=PAGE_RECORDS_MAX, bytes_max=PAGE_BYTES_MAX)
+        return PageFrame(
+            incarnation=self.store.incarnation,
+            position=page.next,
+            records=tuple(r.encoded() for r in page.records if r.header.kind != "epoch"),
+            epochs=tuple(r.encoded() for r in page.records if r.header.kind == "epoch"),
+            more=page.next < page.end,
+        )
+
+    def _within_frame(self, records: Iterable[SignedRecord]) -> tuple[bytes, ...]:
+        chosen: list[bytes] = []
+        size = 0
+        for record in records:
+            if record.header.coalition != self.coalition:
+                continue
+            data = record.encoded()
+            size += len(data) + 8
+            if size > FRAME_BYTES_MAX - _FRAME_MARGIN:
+                break
+            chosen.append(data)
+        return tuple(chosen)
+
+    def receive_answer(self, member: str, ask: bytes, payload: bytes) -> None:
+        """A peer answered an ask."""
+        try:
+            answer = decode_answer(payload)
+            vote = decode_record(answer.vote) if isinstance(answer, VoteFrame) else None
+        except DecodeError:
+            self.request(Declined(member, ask, "answer_unreadable"))
+            return
+        if vote is not None:
+            self.request(VoteArrived(ask, vote))
+        elif isinstance(answer, DeclineFrame):
+            self.request(Declined(member, ask, answer.code, answer.missing))
+        else:
+            self.request(Declined(member, ask, "answer_unreadable"))
+
+    def receive_silence(self, member: str, ask: bytes) -> None:
+        """A peer could not be reached, or did not answer in time: the tick at the ask's end settles it."""
+        del member, ask
+        self.tick()
+
+    def feed_request(self, peer: str) -> bytes:
+        """The next request of anti-entropy to a peer."""
+        cursor = self.store.cursor(peer, self.coalition)
+        if cursor is None:
+            return encode_frame(FeedFrame())
+        return encode_frame(FeedFrame(after=cursor.position, incarnation=cursor.incarnation))
+
+    def receive_page(self, peer: str, payload: bytes) -> bool:
+        """Take one page of a peer's governance records. Returns whether there is more.
+
+        Raises:
+            DecodeError: no page.
+        """
+        page = decode_answer(payload)
+        if not isinstance(page, PageFrame):
+            raise DecodeError("not a page")
+        for data in page.epochs:
+            self.adopt(decode_record(data))
+        self.admit(decode_record(data) for data in page.records)
+        before = self.store.cursor(peer, self.coalition)
+        cursor = Cursor(page.incarnation, page.position)
+        if cursor != before:
+            self.store.set_cursor(peer, self.coalition, cursor)
+        # A page that does not move the cursor ends the round, whatever the peer says of more.
+        return page.more and cursor != before
+
+    # Records
+
+    def adopt(self, record: SignedRecord) -> None:
+        """Take the next epoch, if that is what it is; an epoch that is known or foreign changes nothing."""
+        try:
+            self.holdings.adopt(record)
+        except (VerificationError, DecodeError):
+            return
+        self.store.put([record], durable=True)
+        self.request(NewsArrived())
+
+    def admit(self, records: Iterable[SignedRecord], *, own: bool = False) -> Admission:
+        """Verify and keep records, raise heads, and let deferred intents look again."""
+        admission = self.holdings.admit(records)
+        kept = [record.record for record in admission.admitted]
+        if kept:
+            adverse = any(record.is_adverse() for record in admission.admitted)
+            self.store.put(kept, own=own, durable=adverse)
+            for record in admission.admitted:
+                self._raise_head(record)
+            self.request(NewsArrived())
+        return admission
+
+    def _raise_head(self, record: AnyRecord) -> None:
+        body = record.body
+        if isinstance(body, Actuation) and record.header.outcome == "promoted":
+            writer = self.holdings.epoch.writer_of(body.asset)
+            if writer == record.member:
+                self.store.raise_head(
+                    Head(self.coalition, body.asset, body.partition, body.generation, record.id)
+                )
+
+    def head_records(self, asset: str, partition: str) -> list[SignedRecord]:
+        """The newest promoted actuation of a slot, its certificate, and who vouches for the keys in it."""
+        heads = self.store.heads(asset, partition, coalition=self.coalition)
+        return self.certificate_records(heads[0].actuation) if heads else []
+
+    def certificate_records(self, actuation: bytes) -> list[SignedRecord]:
+        """What a consumer needs to check an actuation: certificate, start, and the authorities over their keys."""
+        found: dict[bytes, AnyRecord] = {r.id: r for r in certificate_of(actuation, self.holdings)}
+        body = found[actuation].body if actuation in found else None
+        start = self.holdings.get(body.start) if isinstance(body, Actuation) else None
+        if start is not None:
+            found[start.id] = start
+        for record in tuple(found.values()):
+            if record.authority is not None:
+                for authority in self.authorities(record.authority):
+                    found[authority.id] = authority
+        return [found[i].record for i in sorted(found)]
+
+    def authorities(self, record_id: bytes) -> list[AnyRecord]:
+        """A node certificate, or a credential with the links above it."""
+        record = self.holdings.get(record_id)
+        if record is None:
+            return []
+        return chain_of(record_id, self.holdings) if record.header.kind == "credential" else [record]
+
+    def publish(self, records: Iterable[SignedRecord], members: Iterable[str] | None = None) -> Admission:
+        """Keep records of this organization and offer them to other members at once (anti-entropy follows)."""
+        wanted = list(records)
+        admission = self.admit(wanted, own=True)
+        others = tuple(
+            sorted(
+                set(members if members is not None else self.holdings.epoch.members) - {self.identity.member}
+            )
+        )
+        if others and admission.admitted:
+            frame = encode_frame(OfferFrame(records=tuple(r.record.encoded() for r in admission.admitted)))
+            self.outbox.append(OutgoingOffer(frame, others))
+        return admission
+
+    # Intents
+
+    def file(self, intent: SignedRecord, offered: tuple[SignedRecord, ...]) -> None:
+        self.request(IntentFiled(intent, offered))
+
+    def ask_again(self, intent: bytes) -> None:
+        self.request(AskAgain(intent))
+
+    def tick(self) -> None:
+        self.request(TimePassed())
+
+    def members_up(self, members: tuple[str, ...]) -> None:
+        self.request(NewsArrived(members))
+
+    def request(self, event: Event) -> None:
+        """Run the requester and do what it wants done here; the rest goes into the outbox."""
+        for effect in self.requester.handle(self.clock.seconds(), event):
+            match effect:
+                case StoreOwn(records):
+                    self.store.put(records, own=True)
+                case SendAsk(ask, attached, members):
+                    frame = AskFrame(ask=ask.encoded(), records=tuple(r.encoded() for r in attached))
+                    self.outbox.append(OutgoingAsk(ask.id, encode_frame(frame), members))
+                case Settled(intent, _):
+                    self.outbox.append(Changed(intent))
+                case WakeAt(at):
+                    self.outbox.append(Wake(at))

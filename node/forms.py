@@ -1,0 +1,250 @@
+"""What travels between a node and the programs beside it, over the local API.
+
+Plain dataclasses: the client reads and writes them as they are, the server derives its OpenAPI document from
+them. Digests and record ids are lower-case hex of 64 characters; times are whole seconds since 1970; record
+bytes are standard base64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+ParameterForm: TypeAlias = int | str
+ModeForm: TypeAlias = Literal["execute", "restrict", "defer", "refuse"]
+StepOutcome: TypeAlias = Literal["execute", "restrict", "defer", "refuse", "held", "ungoverned"]
+"""`ungoverned`: no policy speaks of the step. `held`: no quorum in reach; the node goes on by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class TermForm:
+    """A stable code with parameters: a cause, a need or an obligation."""
+
+    code: str
+    parameters: dict[str, ParameterForm] = field(default_factory=dict[str, ParameterForm])
+    rule: str = ""
+    message: str = ""
+    """One sentence for people, made from code and parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputForm:
+    """One output that a step wants to make. `asset` is the id without the writer's domain, e.g. `released`.
+
+    `columns` are the declared columns, None where the definition declares none: the policy's list then holds.
+    """
+
+    asset: str
+    partition: str = ""
+    columns: list[str] | None = None
+    media_type: str = ""
+    reversible: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class InputForm:
+    """An input that a step will read: an asset id, whole for a partner's: `clinic-north.example/released`."""
+
+    asset: str
+    partition: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ContextForm:
+    """The measurement of the process that will run the step (docs/spec/evidence.md)."""
+
+    python: str
+    platform: str
+    distributions: str
+    distributions_count: int
+    code: str
+    code_files: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepForm:
+    """A step's intent, as the bridge submits it.
+
+    The node adds slots, inputs' records, credentials and its signature.
+    """
+
+    orchestrator: str
+    run: str
+    step: str
+    job: str
+    code: str
+    """Digest of the code that will run."""
+    outputs: list[OutputForm]
+    inputs: list[InputForm] = field(default_factory=list[InputForm])
+    checks: list[str] = field(default_factory=list[str])
+    """The asset checks that the step evaluates, each `asset:check`; a step of checks alone has no outputs."""
+    location: str = ""
+    revision: str = ""
+    purpose: str = ""
+    """Empty: the node's configured purpose for the code location."""
+    credential: str = ""
+    """Id of the credential to act under; empty: the node's `automation` credential."""
+    ticket: str = ""
+    """A launch ticket signed by the credential's own key, base64; empty for automation."""
+    context: ContextForm | None = None
+    wait_s: float = 0.0
+    """How long the answer may wait for a decision, at most 600."""
+
+
+@dataclass(frozen=True, slots=True)
+class PermittedOutput:
+    """What may be made of one output."""
+
+    asset: str
+    """The whole asset id."""
+    partition: str
+    mode: ModeForm
+    columns: list[str]
+    """The columns that may be written, in declared order; empty where the output is no table."""
+    all_columns: bool
+    obligations: list[TermForm] = field(default_factory=list[TermForm])
+
+
+@dataclass(frozen=True, slots=True)
+class StepAnswer:
+    """Where a step's intent stands."""
+
+    intent: str
+    outcome: StepOutcome
+    outputs: list[PermittedOutput] = field(default_factory=list[PermittedOutput])
+    permit: str = ""
+    expires: int = 0
+    causes: list[TermForm] = field(default_factory=list[TermForm])
+    needs: list[TermForm] = field(default_factory=list[TermForm])
+    votes: dict[str, str] = field(default_factory=dict[str, str])
+    """Member to mode, or to `silent`, for the newest ask."""
+    governed_inputs: list[str] | None = None
+    """Whole ids of the inputs whose bytes are verified before use; None, where the node does not say: all."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartForm:
+    """The work on one output begins. The answer comes after the start record is on disk."""
+
+    intent: str
+    asset: str
+    partition: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StartAnswer:
+    """The start record, and which attempt at the output it is."""
+
+    start: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadForm:
+    """An input's bytes are about to be deserialised: their digest, and the sidecar that lay beside them.
+
+    `intent` is empty where bytes are read outside of a governed step: they are verified, no use is recorded.
+    """
+
+    intent: str
+    asset: str
+    digest: str
+    size: int
+    partition: str = ""
+    sidecar: str = ""
+    """Base64; empty where none lay there."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAnswer:
+    """`admitted`, or the causes why not; `actuation` is the record that vouches for the bytes."""
+
+    admitted: bool
+    actuation: str = ""
+    causes: list[TermForm] = field(default_factory=list[TermForm])
+
+
+@dataclass(frozen=True, slots=True)
+class WithheldForm:
+    """What an obligation kept out. `values` stay in this node's own store and enter no record."""
+
+    obligation: str
+    column: str
+    rows: int
+    values: list[str] = field(default_factory=list[str])
+
+
+@dataclass(frozen=True, slots=True)
+class ActuationForm:
+    """What was made under a start."""
+
+    intent: str
+    start: str
+    asset: str
+    digest: str
+    size: int
+    media_type: str
+    partition: str = ""
+    rows: int = 0
+    columns: list[str] = field(default_factory=list[str])
+    duration_ms: int = 0
+    withheld: list[WithheldForm] = field(default_factory=list[WithheldForm])
+
+
+@dataclass(frozen=True, slots=True)
+class ActuationAnswer:
+    """The record that enters the chain again, and the sidecar to lay beside the bytes (base64)."""
+
+    actuation: str
+    sidecar: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainAnswer:
+    """What would be decided of a step, and the smallest sets of needs of which each would lift it."""
+
+    outcome: StepOutcome
+    outputs: list[PermittedOutput] = field(default_factory=list[PermittedOutput])
+    causes: list[TermForm] = field(default_factory=list[TermForm])
+    needs: list[TermForm] = field(default_factory=list[TermForm])
+    lifts: list[list[TermForm]] = field(default_factory=list[list[TermForm]])
+
+
+@dataclass(frozen=True, slots=True)
+class GovernanceForm:
+    """The governance state of data, as its actuation states it."""
+
+    tier: int
+    realm: str
+    owners: list[str]
+    purpose: str
+    weight: int
+    data_classes: list[str] = field(default_factory=list[str])
+    authority_classes: list[str] = field(default_factory=list[str])
+    restrictions: list[TermForm] = field(default_factory=list[TermForm])
+
+
+@dataclass(frozen=True, slots=True)
+class PartnerAsset:
+    """The newest promoted actuation of one partition of a partner's asset, as this node has verified it."""
+
+    asset: str
+    """The whole asset id."""
+    actuation: str
+    digest: str
+    media_type: str
+    generation: int
+    made_at: int
+    governance: GovernanceForm
+    partition: str = ""
+    rows: int = 0
+    columns: list[str] = field(default_factory=list[str])
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An error of the API: a stable code, a sentence, and what to do."""
+
+    code: str
+    message: str
+    hint: str = ""

@@ -1,0 +1,270 @@
+"""The running node: the machines in their thread, the connections and the waiting around it.
+
+Everything that judges or writes happens in the worker's thread (`core`); here are the tasks that carry what
+it leaves in its outbox, pull from peers every few seconds, and wake it when it wants to be woken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+import structlog
+import trio
+
+from comity.gossip.transport import Peer, PeerName, RequestError, Transport
+from comity.node.core import Changed, Core, Outgoing, OutgoingAsk, OutgoingOffer, Wake
+from comity.node.worker import Worker
+from comity.protocol.envelope import decode_record
+from comity.protocol.errors import DecodeError
+from comity.protocol.frames import FetchFrame, HeadFrame, RecordsFrame, decode_answer, encode_frame
+from comity.protocol.governance import NodeCertificate
+from comity.protocol.identifiers import member_of
+
+T = TypeVar("T")
+
+ASK_TIMEOUT_S: Final = 5.0
+"""How long a voter may take: as long as a requester waits for votes."""
+PULL_TIMEOUT_S: Final = 10.0
+PULL_EVERY_S: Final = 3.0
+"""Anti-entropy: gossip may shorten it, nothing may need it."""
+PAGES_PER_ROUND_MAX: Final = 256
+"""Pages of one round with one peer, so that one peer's backlog does not starve the others."""
+WAIT_S_MAX: Final = 600.0
+
+log = structlog.get_logger("comity.node")
+
+
+class Service:
+    """One node, running.
+
+    Args:
+        core: the machines; only the worker's thread touches them from now on.
+        worker: that thread.
+        peer_names: members to the names of their nodes.
+    """
+
+    def __init__(self, core: Core, worker: Worker) -> None:
+        self._core = core
+        self._worker = worker
+        self._transport: Transport | None = None
+        self._changed: dict[bytes, trio.Event] = {}
+        self._wake_at = math.inf
+        self._woken = trio.Event()
+        self._nursery: trio.Nursery | None = None
+        self._silent: dict[str, str] = {}
+
+    # What the connections call
+
+    async def handle_request(self, peer: PeerName, payload: bytes) -> bytes:
+        """Answer one request of a peer (the transport's handler)."""
+        del peer  # a connection is authorised by it; what is in the request speaks for itself
+        return await self.call(lambda: self._core.answer(payload))
+
+    # What programs beside the node call
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """Run something in the worker's thread and carry what it leaves to be carried."""
+
+        def run() -> tuple[T, list[Outgoing]]:
+            result = function()
+            return result, self._core.drain()
+
+        result, outgoing = await self._worker.run(run)
+        self._carry(outgoing)
+        return result
+
+    @property
+    def core(self) -> Core:
+        return self._core
+
+    async def wait_for(self, intent: bytes, done: Callable[[], bool], wait_s: float) -> None:
+        """Wait until `done` (run in the worker's thread) is true, at most so long."""
+        with trio.move_on_after(min(max(wait_s, 0.0), WAIT_S_MAX)):
+            while True:
+                event = self._changed.setdefault(intent, trio.Event())
+                if await self.call(done):
+                    return
+                await event.wait()
+
+    async def fetch_head(self, asset: str, partition: str) -> None:
+        """Ask an asset's writer for its newest promoted actuation; without an answer nothing changes."""
+        writer = await self.call(lambda: self._core.holdings.epoch.writer_of(asset))
+        if writer is None or writer == self._core.identity.member:
+            return
+        payload = encode_frame(HeadFrame(asset=asset, partition=partition))
+        for name in self._names_of(writer):
+            data = await self._ask_peer(name, payload, PULL_TIMEOUT_S)
+            if data is not None:
+                await self._take_records(data)
+                return
+
+    def connected(self) -> frozenset[str]:
+        """The members of whom a node is connected."""
+        names = self._transport.connected() if self._transport is not None else frozenset[str]()
+        return frozenset(member_of(name) for name in names)
+
+    def connected_nodes(self) -> frozenset[str]:
+        return self._transport.connected() if self._transport is not None else frozenset[str]()
+
+    # Running
+
+    async def run(
+        self, transport: Transport, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Carry, pull and wake until cancelled."""
+        self._transport = transport
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self._wake)
+            nursery.start_soon(self._pull_always)
+            nursery.start_soon(self._watch_peers)
+            await self.call(lambda: None)
+            task_status.started()
+
+    def _carry(self, outgoing: Sequence[Outgoing]) -> None:
+        for item in outgoing:
+            match item:
+                case Wake(at):
+                    if at < self._wake_at:
+                        self._wake_at = at
+                        self._woken.set()
+                case Changed(intent):
+                    event = self._changed.pop(intent, None)
+                    if event is not None:
+                        event.set()
+                case OutgoingAsk():
+                    self._start(self._send_ask, item)
+                case OutgoingOffer():
+                    self._start(self._send_offer, item)
+
+    def _start(self, function: Callable[..., object], item: OutgoingAsk | OutgoingOffer) -> None:
+        if self._nursery is not None:
+            self._nursery.start_soon(function, item)  # type: ignore[arg-type]
+
+    def _names_of(self, member: str) -> list[PeerName]:
+        """The nodes of a member that are connected, in the order of their names."""
+        return sorted(name for name in self.connected_nodes() if member_of(name) == member)
+
+    async def _send_ask(self, item: OutgoingAsk) -> None:
+        async with trio.open_nursery() as nursery:
+            for member in item.members:
+                if member == self._core.identity.member:
+                    nursery.start_soon(self._ask_self, item)
+                else:
+                    nursery.start_soon(self._ask_member, member, item)
+
+    async def _ask_self(self, item: OutgoingAsk) -> None:
+        member = self._core.identity.member
+        await self.call(lambda: self._core.receive_answer(member, item.ask, self._core.answer(item.frame)))
+
+    async def _ask_member(self, member: str, item: OutgoingAsk) -> None:
+        for name in self._names_of(member):
+            data = await self._ask_peer(name, item.frame, ASK_TIMEOUT_S)
+            if data is not None:
+                answer = data
+                await self.call(lambda: self._core.receive_answer(member, item.ask, answer))
+                return
+        await self.call(lambda: self._core.receive_silence(member, item.ask))
+
+    async def _send_offer(self, item: OutgoingOffer) -> None:
+        for member in item.members:
+            for name in self._names_of(member):
+                if await self._ask_peer(name, item.frame, PULL_TIMEOUT_S) is not None:
+                    break
+
+    async def _ask_peer(self, name: PeerName, payload: bytes, timeout_s: float) -> bytes | None:
+        if self._transport is None:
+            return None
+        try:
+            return await self._transport.request(name, payload, timeout_s=timeout_s)
+        except RequestError as exc:
+            log.debug("request_failed", peer=name, reason=str(exc.reason))
+            return None
+
+    async def _take_records(self, data: bytes) -> None:
+        def take() -> None:
+            answer = decode_answer(data)
+            if isinstance(answer, RecordsFrame):
+                self._core.admit(decode_record(record) for record in answer.records)
+
+        try:
+            await self.call(take)
+        except DecodeError as exc:
+            log.warning("records_unreadable", detail=str(exc))
+
+    # Anti-entropy
+
+    async def _watch_peers(self) -> None:
+        """Pull at once from whoever becomes reachable."""
+        assert self._transport is not None
+        while True:
+            async with self._transport.subscribe() as events:
+                async for event in events:
+                    log.info("peer_up" if event.up else "peer_down", peer=event.peer)
+                    if event.up:
+                        await self._pull(event.peer)
+                        member = member_of(event.peer)
+                        await self.call(lambda: self._core.members_up((member,)))  # noqa: B023
+
+    async def _pull_always(self) -> None:
+        while True:
+            for name in sorted(self.connected_nodes()):
+                await self._pull(name)
+            await trio.sleep(PULL_EVERY_S)
+
+    async def _pull(self, name: PeerName) -> None:
+        """One round of anti-entropy with one peer: page by page to its end."""
+        for _ in range(PAGES_PER_ROUND_MAX):
+            payload = await self.call(lambda: self._core.feed_request(name))
+            data = await self._ask_peer(name, payload, PULL_TIMEOUT_S)
+            if data is None:
+                return
+            page = data
+            try:
+                if not await self.call(lambda: self._core.receive_page(name, page)):  # noqa: B023
+                    break
+            except DecodeError as exc:
+                log.warning("page_unreadable", peer=name, detail=str(exc))
+                return
+        await self._fetch_authorities(name)
+
+    async def _fetch_authorities(self, name: PeerName) -> None:
+        """Records wait for who vouches for their keys: ask whoever we are talking to."""
+        wanted = await self.call(lambda: self._core.holdings.authorities_wanted()[:64])
+        if wanted:
+            data = await self._ask_peer(name, encode_frame(FetchFrame(ids=wanted)), PULL_TIMEOUT_S)
+            if data is not None:
+                await self._take_records(data)
+
+    async def _wake(self) -> None:
+        """Call `tick` when the machines asked for it."""
+        while True:
+            self._woken = trio.Event()
+            delay = self._wake_at - self._core.clock.seconds()
+            with trio.move_on_after(max(delay, 0.0)):
+                await self._woken.wait()
+                continue
+            self._wake_at = math.inf
+            await self.call(self._core.tick)
+
+
+def peers_from(core: Core, addresses: dict[str, tuple[str, ...]]) -> list[Peer]:
+    """The other members' nodes, by their certificates, with the addresses that are known for them.
+
+    Args:
+        addresses: node name to addresses, from the coalition file and the configuration.
+    """
+    now = core.clock.now()
+    peers: dict[str, Peer] = {}
+    for record in core.holdings.state.of_kind("node_certificate"):
+        body = record.body
+        if not isinstance(body, NodeCertificate) or record.member == core.identity.member:
+            continue
+        if record.member not in core.holdings.epoch.members or not body.not_before <= now < body.not_after:
+            continue
+        if core.holdings.state.adverse_about({record.id}):
+            continue
+        peers[body.node] = Peer(body.node, body.transport_key, addresses.get(body.node, ()))
+    return [peers[name] for name in sorted(peers)]

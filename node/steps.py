@@ -1,0 +1,395 @@
+"""From a step, as the bridge describes it, to an intent; and from where the intent stands to an answer.
+
+The bridge names assets and hashes; here the node adds what only it knows: the slots, the actuations of the
+inputs, the credential, and its signature. What is governed is said by signed policy.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from comity.attestation.authoring import NO_SALT
+from comity.attestation.evidence import binding_of
+from comity.attestation.requester import Pursuit
+from comity.node.core import Core
+from comity.node.forms import ContextForm, OutputForm, PermittedOutput, StepAnswer, StepForm, TermForm
+from comity.node.problems import Refused
+from comity.node.store import IntentRow
+from comity.protocol.encoding import encode
+from comity.protocol.envelope import SignedRecord, decode_record
+from comity.protocol.errors import DecodeError, LocalProtocolError
+from comity.protocol.execution import (
+    Attestation,
+    CodeReference,
+    ContextMeasurement,
+    Intent,
+    Item,
+    ItemClass,
+    Permit,
+    RunReference,
+)
+from comity.protocol.governance import Credential
+from comity.protocol.identifiers import PRODUCTION, sha256
+from comity.protocol.limits import ASK_AGE_S_MAX, RECORD_BYTES_MAX
+from comity.protocol.outcome import Cause, Mode, Need, Obligation, full_extent, indices_of
+from comity.protocol.verified import VerifiedRecord
+
+AnyRecord: TypeAlias = VerifiedRecord[Any]
+
+ATTEMPTS_MAX: Final = 10
+"""Attempts of one intent: a run's retries, and some."""
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What the node's configuration fills in where a step says nothing."""
+
+    purpose: str
+    credential: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An intent that is not filed yet, with the records that come with it."""
+
+    intent: SignedRecord
+    offered: tuple[SignedRecord, ...]
+    dedup: bytes
+
+
+def asset_id(core: Core, name: str) -> str:
+    """The whole id of an asset: a name without a member's domain is this organization's own."""
+    if core.holdings.epoch.writer_of(name) is not None:
+        return name
+    return f"{core.identity.member}/{name}"
+
+
+def is_governed(core: Core, form: StepForm) -> bool:
+    """Whether signed policy speaks of an output or an input: whatever reads a governed input is governed."""
+    governance = core.holdings.governance()
+    if governance is None:
+        raise Refused("governance_missing", "taxonomy or policies of the epoch have not arrived yet", 503)
+    names = [asset_id(core, o.asset) for o in form.outputs] + [asset_id(core, i.asset) for i in form.inputs]
+    return any(governance.governs(name) for name in names)
+
+
+def missing_inputs(core: Core, form: StepForm) -> list[tuple[str, str]]:
+    """Governed inputs (asset id, partition) of which no promoted actuation is known here."""
+    governance = core.holdings.governance()
+    missing: list[tuple[str, str]] = []
+    for entry in form.inputs:
+        asset = asset_id(core, entry.asset)
+        if governance is not None and not governance.governs(asset):
+            continue
+        if not core.store.heads(asset, entry.partition, coalition=core.coalition):
+            missing.append((asset, entry.partition))
+    return missing
+
+
+def draft(core: Core, form: StepForm, defaults: Defaults) -> Draft:
+    """Write the intent of a step.
+
+    Raises:
+        Refused: the step cannot become an intent: no credential, an input without lineage, a ticket that is none.
+    """
+    ticket = _ticket(core, form.ticket)
+    credential = _credential(core, form, defaults, ticket)
+    purpose = form.purpose or defaults.purpose
+    if not purpose:
+        raise Refused("purpose_missing", "the step names no purpose and the node has no default", 422)
+    classes = _classes(core, form, purpose)
+    code = _digest(form.code, "code")
+    dedup = sha256(
+        encode(
+            {
+                "classes": [sha256(encode(group)) for group in classes],
+                "code": code,
+                "credential": credential.id,
+                "job": form.job,
+                "purpose": purpose,
+                "step": form.step,
+            }
+        )
+    )
+    now = core.clock.now()
+    body = Intent(
+        salt=NO_SALT,
+        requester=credential.body.subject,
+        credential=credential.id,
+        purpose=purpose,
+        code=CodeReference(digest=code, location=form.location[:255], revision=form.revision[:255]),
+        run=RunReference(form.orchestrator[:255], form.run[:255], form.step[:255], form.job[:255]),
+        classes=classes,
+        expires=now + ASK_AGE_S_MAX,
+        attempts_max=ATTEMPTS_MAX,
+    )
+    realm = credential.body.realms[0]
+    realm = PRODUCTION if PRODUCTION in credential.body.realms else realm
+    try:
+        intent = core.identity.author.write("intent", body, now, realm=realm)
+    except (LocalProtocolError, DecodeError) as exc:
+        raise Refused("intent_unwritable", str(exc), 422) from exc
+    offered = [ticket] if ticket is not None else []
+    if form.context is not None:
+        offered.append(_evidence(core, intent, form.context, now))
+    return Draft(intent, tuple(offered), dedup)
+
+
+def _ticket(core: Core, text: str) -> SignedRecord | None:
+    if not text:
+        return None
+    try:
+        data = base64.b64decode(text, validate=True)
+        if len(data) > RECORD_BYTES_MAX:
+            raise DecodeError("too long")
+        record = decode_record(data)
+    except (binascii.Error, ValueError, DecodeError) as exc:
+        raise Refused("ticket_unreadable", f"the launch ticket is no record: {exc}", 422) from exc
+    if record.header.kind != "launch_ticket":
+        raise Refused("ticket_unreadable", f"a record of kind {record.header.kind} is no launch ticket", 422)
+    admission = core.admit([record])
+    if admission.rejected or admission.parked:
+        reason = str(admission.rejected[0][1]) if admission.rejected else "its credential is not known here"
+        raise Refused("ticket_unverified", reason, 422)
+    return record
+
+
+def _credential(
+    core: Core, form: StepForm, defaults: Defaults, ticket: SignedRecord | None
+) -> VerifiedRecord[Credential]:
+    wanted = ticket.header.authority if ticket is not None else None
+    if form.credential:
+        wanted = _digest(form.credential, "credential")
+    if wanted is None:
+        wanted = defaults.credential
+    if wanted is None:
+        raise Refused(
+            "credential_missing",
+            "the step names no credential and this node has no automation credential",
+            422,
+            "issue one: comity credential issue --automation",
+        )
+    record = core.holdings.get(wanted)
+    if record is None or not isinstance(record.body, Credential):
+        raise Refused("credential_unknown", f"no credential {wanted.hex()[:16]} is held here", 422)
+    return record
+
+
+def _digest(text: str, what: str) -> bytes:
+    try:
+        value = bytes.fromhex(text)
+    except ValueError as exc:
+        raise Refused("form_invalid", f"{what}: not hexadecimal", 422) from exc
+    if len(value) != 32:
+        raise Refused("form_invalid", f"{what}: {len(value)} bytes where a digest has 32", 422)
+    return value
+
+
+def _classes(core: Core, form: StepForm, purpose: str) -> tuple[ItemClass, ...]:
+    """One class per output asset with equal declarations; its items are the partitions."""
+    inputs = _inputs(core, form)
+    groups: dict[tuple[str, tuple[str, ...], str, bool], list[Item]] = {}
+    for output in form.outputs:
+        asset = asset_id(core, output.asset)
+        columns = tuple(output.columns) if output.columns is not None else _columns(core, asset)
+        slot = (asset, columns, output.media_type, output.reversible)
+        groups.setdefault(slot, []).append(_item(core, asset, output))
+    try:
+        return tuple(
+            ItemClass(
+                asset=asset,
+                items=tuple(sorted(items, key=lambda item: item.partition)),
+                columns=columns,
+                inputs=inputs,
+                media_type=media_type,
+                reversible=reversible,
+            )
+            for (asset, columns, media_type, reversible), items in sorted(groups.items())
+        )
+    except ValueError as exc:
+        raise Refused("intent_unwritable", str(exc), 422) from exc
+
+
+def _columns(core: Core, asset: str) -> tuple[str, ...]:
+    """The columns that signed policy knows the asset to have, where its definition declares none."""
+    governance = core.holdings.governance()
+    for bundle in governance.bundles if governance is not None else ():
+        rule = bundle.rule_for(asset)
+        if rule is not None and rule.columns:
+            return tuple(column.name for column in rule.columns)
+    return ()
+
+
+def _item(core: Core, asset: str, output: OutputForm) -> Item:
+    heads = core.store.heads(asset, output.partition, coalition=core.coalition)
+    if not heads:
+        return Item(generation=1, partition=output.partition)
+    return Item(generation=heads[0].generation + 1, partition=output.partition, previous=heads[0].actuation)
+
+
+def _inputs(core: Core, form: StepForm) -> tuple[bytes, ...]:
+    """The newest promoted actuation of every governed input."""
+    governance = core.holdings.governance()
+    found: set[bytes] = set()
+    for entry in form.inputs:
+        asset = asset_id(core, entry.asset)
+        heads = core.store.heads(asset, entry.partition, coalition=core.coalition)
+        if heads:
+            found.add(heads[0].actuation)
+        elif governance is not None and governance.governs(asset):
+            raise Refused(
+                "input_without_lineage",
+                f"no promoted actuation of {asset} is known here",
+                409,
+                "materialize it under governance first, or ask its writer's node to be up",
+            )
+    return tuple(sorted(found))
+
+
+def _evidence(core: Core, intent: SignedRecord, form: ContextForm, now: int) -> SignedRecord:
+    context = ContextMeasurement(
+        python=form.python[:255],
+        platform=form.platform[:255],
+        distributions=_digest(form.distributions, "context.distributions"),
+        distributions_count=form.distributions_count,
+        code=_digest(form.code, "context.code"),
+        code_files=form.code_files,
+    )
+    binding = binding_of(intent.id, core.identity.author.signer.key_id, b"", context, ())
+    body = Attestation(salt=NO_SALT, type="software", intent=intent.id, context=context, binding=binding)
+    return core.identity.author.write("attestation", body, now, subject=(intent.id,))
+
+
+def submit(core: Core, form: StepForm, defaults: Defaults) -> StepAnswer:
+    """File a step's intent, or find the one that it resumes.
+
+    Raises:
+        Refused: as `draft`.
+    """
+    if not is_governed(core, form):
+        return StepAnswer(intent="", outcome="ungoverned")
+    drafted = draft(core, form, defaults)
+    known = _resumable(core, drafted, form)
+    if known is not None:
+        core.ask_again(known) if _wants_asking(core, known) else None
+        return answer(core, known)
+    core.store.save_intent(
+        IntentRow(
+            intent=drafted.intent.id,
+            run=form.run,
+            step=form.step,
+            dedup=drafted.dedup,
+            status="asking",
+            state=b"",
+            updated=core.clock.now(),
+        )
+    )
+    core.file(drafted.intent, drafted.offered)
+    return answer(core, drafted.intent.id)
+
+
+def _resumable(core: Core, drafted: Draft, form: StepForm) -> bytes | None:
+    """The intent of the same step of the same run, or an open one with equal slots, code and inputs."""
+    for row in core.store.intents(dedup=drafted.dedup):
+        pursuit = core.requester.pursuit(row.intent)
+        if pursuit is None:
+            continue
+        same_run = row.run == form.run and row.step == form.step
+        if same_run or pursuit.standing in ("asking", "deferred", "held"):
+            return row.intent
+    return None
+
+
+def _wants_asking(core: Core, intent: bytes) -> bool:
+    """A permit that ran out unused is asked for again."""
+    pursuit = core.requester.pursuit(intent)
+    return (
+        pursuit is not None
+        and pursuit.standing == "permitted"
+        and pursuit.permit is not None
+        and core.clock.now() >= pursuit.permit.body.expires
+    )
+
+
+def answer(core: Core, intent: bytes) -> StepAnswer:
+    """Where an intent stands.
+
+    Raises:
+        Refused: no such intent of this node.
+    """
+    pursuit = core.requester.pursuit(intent)
+    if pursuit is None:
+        raise Refused("not_found", f"no intent {intent.hex()[:16]} of this node", 404)
+    votes = _votes(core, pursuit)
+    common: dict[str, Any] = {"intent": intent.hex(), "votes": votes}
+    causes = [cause_form(cause) for cause in pursuit.causes]
+    needs = [need_form(need) for need in pursuit.needs]
+    if pursuit.standing == "permitted" and pursuit.permit is not None:
+        outputs = permitted_outputs(pursuit.intent.body, pursuit.permit.body)
+        whole = len(pursuit.permit.body.claims) == len(pursuit.intent.body.classes)
+        restricted = not whole or any(output.mode != "execute" for output in outputs)
+        return StepAnswer(
+            outcome="restrict" if restricted else "execute",
+            outputs=outputs,
+            permit=pursuit.permit.id.hex(),
+            expires=pursuit.permit.body.expires,
+            causes=causes,
+            **common,
+        )
+    if pursuit.standing == "refused":
+        return StepAnswer(outcome="refuse", causes=causes, **common)
+    if pursuit.standing == "expired":
+        cause = TermForm("intent_expired", message="it was asked for too often or for too long")
+        return StepAnswer(outcome="refuse", causes=[cause, *causes], **common)
+    outcome: Any = "held" if pursuit.standing == "held" else "defer"
+    return StepAnswer(outcome=outcome, causes=causes, needs=needs, **common)
+
+
+def _votes(core: Core, pursuit: Pursuit) -> dict[str, str]:
+    """Member to the lowest mode of its vote, or to why there is none."""
+    said: dict[str, str] = {}
+    for member in sorted(core.holdings.epoch.members):
+        vote = pursuit.votes.get(member)
+        if vote is not None:
+            modes: Iterable[Mode] = (j.outcome.mode for j in vote.body.judgements)
+            said[member] = str(min(modes, key=lambda mode: mode.rank))
+        else:
+            said[member] = pursuit.declined.get(member, "silent")
+    return said
+
+
+def permitted_outputs(intent: Intent, permit: Permit) -> list[PermittedOutput]:
+    """A permit in the words of the bridge: one entry per permitted item."""
+    outputs: list[PermittedOutput] = []
+    for claim in permit.claims:
+        group = intent.classes[claim.index]
+        full = full_extent(len(group.items), len(group.columns))
+        columns = [group.columns[i] for i in sorted(indices_of(claim.extent.columns))]
+        for index in sorted(indices_of(claim.extent.items)):
+            outputs.append(
+                PermittedOutput(
+                    asset=group.asset,
+                    partition=group.items[index].partition,
+                    mode="execute" if claim.mode is Mode.EXECUTE else "restrict",
+                    columns=columns,
+                    all_columns=claim.extent.columns == full.columns,
+                    obligations=[_term_form(obligation) for obligation in claim.obligations],
+                )
+            )
+    return outputs
+
+
+def _term_form(term: Obligation | Need) -> TermForm:
+    return TermForm(code=term.code, parameters=dict(term.parameters))
+
+
+def need_form(need: Need) -> TermForm:
+    return _term_form(need)
+
+
+def cause_form(cause: Cause) -> TermForm:
+    return TermForm(code=cause.code, parameters=dict(cause.parameters), rule=cause.rule)

@@ -1,0 +1,366 @@
+"""The work itself, as the bridge reports it: starts, reads, and what was made.
+
+The bridge hashes; the node looks at lineage and permits, and answers. Every answer here is about one slot of
+one intent of this node.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any, Final, TypeAlias
+
+from comity.attestation.adverse import weigh_adverse
+from comity.attestation.authoring import NO_SALT
+from comity.attestation.findings import Finding, refuse
+from comity.attestation.lineage import Epochs, actuation_problem, claim_for, state_after
+from comity.node.core import Core
+from comity.node.forms import (
+    ActuationAnswer,
+    ActuationForm,
+    ReadAnswer,
+    ReadForm,
+    StartAnswer,
+    StartForm,
+    TermForm,
+)
+from comity.node.problems import Refused
+from comity.node.steps import asset_id, cause_form
+from comity.node.store import Withheld
+from comity.protocol.encoding import Form, decode, encode
+from comity.protocol.envelope import SignedRecord, decode_record
+from comity.protocol.errors import DecodeError
+from comity.protocol.execution import Actuation, Claim, Content, Intent, Metering, Permit, Start
+from comity.protocol.frames import RecordBytes
+from comity.protocol.identifiers import Digest
+from comity.protocol.outcome import indices_of
+from comity.protocol.verified import VerifiedRecord
+
+AnyRecord: TypeAlias = VerifiedRecord[Any]
+
+SIDECAR_BYTES_MAX: Final = 1_048_576
+"""A sidecar holds one certificate: some ten records of a few kilobytes."""
+
+
+class Sidecar(Form, frozen=True):
+    """What lies beside the bytes of an asset: the actuation that vouches for them, and its certificate."""
+
+    actuation: Digest
+    records: tuple[RecordBytes, ...]
+
+
+def decode_sidecar(text: str) -> Sidecar:
+    """Read a sidecar.
+
+    Raises:
+        DecodeError: it is none.
+    """
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as exc:
+        raise DecodeError("the sidecar is not base64") from exc
+    return decode(data, Sidecar, SIDECAR_BYTES_MAX)
+
+
+def admit_sidecar(core: Core, text: str) -> bytes | None:
+    """Take the records of a sidecar; they verify like any others. Returns the id that it points at."""
+    if not text:
+        return None
+    sidecar = decode_sidecar(text)
+    core.admit(decode_record(data) for data in sidecar.records)
+    return sidecar.actuation
+
+
+def _hex(text: str, what: str) -> bytes:
+    try:
+        value = bytes.fromhex(text)
+    except ValueError as exc:
+        raise Refused("form_invalid", f"{what}: not hexadecimal", 422) from exc
+    if len(value) != 32:
+        raise Refused("form_invalid", f"{what}: {len(value)} bytes where an id has 32", 422)
+    return value
+
+
+def _permitted(
+    core: Core, intent_id: bytes, asset: str, partition: str
+) -> tuple[AnyRecord, AnyRecord, Claim]:
+    """The permit of an intent and its claim for one slot.
+
+    Raises:
+        Refused: there is none, or it ran out, or something adverse is held against it.
+    """
+    pursuit = core.requester.pursuit(intent_id)
+    if pursuit is None:
+        raise Refused("not_found", f"no intent {intent_id.hex()[:16]} of this node", 404)
+    permit = pursuit.permit
+    if pursuit.standing != "permitted" or permit is None:
+        raise Refused("not_permitted", f"the intent stands at {pursuit.standing}")
+    body: Permit = permit.body
+    intent: Intent = pursuit.intent.body
+    for claim in body.claims:
+        group = intent.classes[claim.index]
+        for index in indices_of(claim.extent.items):
+            if group.asset == asset and group.items[index].partition == partition:
+                return permit, pursuit.intent, claim
+    raise Refused("not_permitted", f"the permit says nothing of {asset} {partition}".rstrip())
+
+
+def _require_nothing_adverse(core: Core, intent: AnyRecord, permit: AnyRecord) -> None:
+    """Whoever holds a revocation refuses an unstarted permit at once (docs/spec/decision.md section 7)."""
+    ask = core.holdings.get(permit.body.ask)
+    if ask is None:
+        raise Refused("not_permitted", "the permit's ask is gone")
+    relied = {i: r for i in ask.body.relied if (r := core.holdings.get(i)) is not None}
+    authorities = {r.authority for r in (intent, *relied.values()) if r.authority is not None}
+    concerned = {intent.id, *relied, *authorities}
+    governance = core.holdings.governance()
+    adverse = weigh_adverse(
+        core.holdings.state.adverse_about(concerned),
+        intent,
+        relied,
+        {i: r for i in authorities if (r := core.holdings.get(i)) is not None},
+        governance.observers if governance is not None else frozenset(),
+    )
+    known = {i for vote in permit.body.votes if (v := core.holdings.get(vote)) for i in v.body.adverse}
+    if set(adverse.ids) - known:
+        raise Refused("adverse_held", "a record that came after the decision speaks against it")
+
+
+def start(core: Core, form: StartForm) -> StartAnswer:
+    """Begin one output under its permit. The start record is on disk when this returns.
+
+    Raises:
+        Refused: `not_permitted`, `permit_expired`, `permit_used`, `adverse_held`, `attempts_used`.
+    """
+    intent_id = _hex(form.intent, "intent")
+    asset = asset_id(core, form.asset)
+    permit, intent, _ = _permitted(core, intent_id, asset, form.partition)
+    now = core.clock.now()
+    if now >= permit.body.expires:
+        raise Refused("permit_expired", "ask again: the step starts later than its permit allows")
+    _require_nothing_adverse(core, intent, permit)
+    if _actuated(core, permit.id, asset, form.partition):
+        raise Refused("permit_used", "something was made under this permit already")
+    for attempt in range(1, intent.body.attempts_max + 1):
+        record = core.identity.author.write(
+            "start",
+            Start(
+                salt=NO_SALT,
+                intent=intent_id,
+                permit=permit.id,
+                asset=asset,
+                partition=form.partition,
+                attempt=attempt,
+                run=intent.body.run,
+            ),
+            now,
+            subject=(permit.id,),
+        )
+        if _started(core, permit.id, asset, form.partition, attempt):
+            continue
+        kept = core.store.start_once(permit.id, asset, form.partition, attempt, record)
+        if kept.id == record.id:
+            core.admit([record], own=True)
+            return StartAnswer(start=record.id.hex(), attempt=attempt)
+    raise Refused("attempts_used", f"all {intent.body.attempts_max} attempts of this intent are used")
+
+
+def _started(core: Core, permit: bytes, asset: str, partition: str, attempt: int) -> bool:
+    return any(
+        isinstance(r.body, Start)
+        and (r.body.permit, r.body.asset, r.body.partition, r.body.attempt)
+        == (permit, asset, partition, attempt)
+        for r in core.holdings.about(permit)
+    )
+
+
+def _actuated(core: Core, permit: bytes, asset: str, partition: str) -> bool:
+    return any(
+        isinstance(r.body, Actuation)
+        and (r.body.permit, r.body.asset, r.body.partition) == (permit, asset, partition)
+        and r.header.outcome == "promoted"
+        for r in core.holdings.about(permit)
+    )
+
+
+def read(core: Core, form: ReadForm) -> ReadAnswer:
+    """Whether the bytes of an input may be deserialised: they are what a sound actuation says was made.
+
+    Raises:
+        Refused: the form is malformed. That the bytes are not admitted is an answer, not an error.
+    """
+    asset = asset_id(core, form.asset)
+    digest = _hex(form.digest, "digest")
+    try:
+        pointed = admit_sidecar(core, form.sidecar)
+    except DecodeError as exc:
+        return _not_admitted("sidecar_unreadable", detail=str(exc)[:200])
+    intent = core.requester.pursuit(_hex(form.intent, "intent")) if form.intent else None
+    wanted = _wanted_actuation(core, intent.intent.body if intent else None, asset, form.partition, pointed)
+    if wanted is None:
+        return _not_admitted("lineage_missing", asset=asset)
+    actuation = core.holdings.get(wanted)
+    if actuation is None or not isinstance(actuation.body, Actuation):
+        return _not_admitted("lineage_missing", asset=asset)
+    problem = lineage_problem(core, actuation)
+    if problem is not None:
+        return ReadAnswer(admitted=False, actuation=wanted.hex(), causes=[cause_form(problem.cause)])
+    if (actuation.body.asset, actuation.body.partition) != (asset, form.partition):
+        return _not_admitted("lineage_of_another", asset=asset, made=actuation.body.asset)
+    if (actuation.body.content.digest, actuation.body.content.size) != (digest, form.size):
+        return ReadAnswer(
+            admitted=False,
+            actuation=wanted.hex(),
+            causes=[
+                TermForm(
+                    "content_changed",
+                    {"asset": asset, "writer": actuation.member},
+                    message=f"the bytes are not those that {actuation.member} made",
+                )
+            ],
+        )
+    return ReadAnswer(admitted=True, actuation=wanted.hex())
+
+
+def _not_admitted(code: str, **parameters: str) -> ReadAnswer:
+    return ReadAnswer(admitted=False, causes=[TermForm(code, dict(parameters))])
+
+
+def _wanted_actuation(
+    core: Core, intent: Intent | None, asset: str, partition: str, pointed: bytes | None
+) -> bytes | None:
+    """The actuation that the decision rested on: of several versions only that one may be read."""
+    if intent is not None:
+        named = {i for group in intent.classes for i in group.inputs}
+        named |= {i for group in intent.classes for item in group.items for i in item.inputs}
+        for actuation_id in sorted(named):
+            record = core.holdings.get(actuation_id)
+            if (
+                record is not None
+                and isinstance(record.body, Actuation)
+                and (record.body.asset, record.body.partition) == (asset, partition)
+            ):
+                return actuation_id
+        return None
+    heads = core.store.heads(asset, partition, coalition=core.coalition)
+    return heads[0].actuation if heads else pointed
+
+
+def lineage_problem(core: Core, actuation: AnyRecord) -> Finding | None:
+    """Why an actuation is no lineage that this node admits, or None: certificate, promotion, adverse records."""
+    body: Actuation = actuation.body
+    permit, intent = core.holdings.get(body.permit), core.holdings.get(body.intent)
+    if actuation.header.outcome != "promoted" or permit is None or intent is None:
+        return refuse("lineage_missing", asset=body.asset)
+    epochs: Epochs = core.holdings.epochs
+    held = {i: r for i in permit.body.votes if (r := core.holdings.get(i)) is not None}
+    problem = actuation_problem(actuation, permit, intent, held, epochs)
+    if problem is not None:
+        return problem
+    governance = core.holdings.governance()
+    adverse = weigh_adverse(
+        core.holdings.state.adverse_about({actuation.id}),
+        intent,
+        {actuation.id: actuation},
+        {},
+        governance.observers if governance is not None else frozenset(),
+    )
+    for findings in adverse.against.values():
+        return findings[0]
+    return None
+
+
+def actuate(core: Core, form: ActuationForm) -> ActuationAnswer:
+    """Record what was made under a start, as promoted, and answer with the sidecar to lay beside it.
+
+    Raises:
+        Refused: `start_unknown`, `not_permitted`, `permit_used`, `lineage_wrong`.
+    """
+    intent_id = _hex(form.intent, "intent")
+    asset = asset_id(core, form.asset)
+    started = core.holdings.get(_hex(form.start, "start"))
+    if started is None or not isinstance(started.body, Start) or started.body.intent != intent_id:
+        raise Refused("start_unknown", "no such start of this intent", 404)
+    permit = core.holdings.get(started.body.permit)
+    intent = core.holdings.get(intent_id)
+    if permit is None or intent is None or started.body.asset != asset:
+        raise Refused("start_unknown", "the start is of another asset", 409)
+    if _actuated(core, permit.id, asset, form.partition):
+        raise Refused("permit_used", "something was made under this permit already")
+    record = _actuation(core, form, asset, started, permit, intent)
+    verified = core.admit([record], own=True)
+    if verified.rejected:
+        raise Refused("actuation_unwritable", str(verified.rejected[0][1]), 422)
+    core.store.save_withheld(
+        Withheld(
+            intent=intent_id,
+            asset=asset,
+            obligation=entry.obligation,
+            column=entry.column,
+            rows=entry.rows,
+            values=tuple(entry.values),
+            partition=form.partition,
+        )
+        for entry in form.withheld
+    )
+    return ActuationAnswer(actuation=record.id.hex(), sidecar=sidecar_for(core, record.id))
+
+
+def _actuation(
+    core: Core, form: ActuationForm, asset: str, started: AnyRecord, permit: AnyRecord, intent: AnyRecord
+) -> SignedRecord:
+    group, item, claim = _slot(intent.body, permit.body, asset, form.partition)
+    body = Actuation(
+        salt=NO_SALT,
+        intent=intent.id,
+        permit=permit.id,
+        start=started.id,
+        asset=asset,
+        generation=item.generation,
+        attempt=started.body.attempt,
+        content=Content(
+            digest=_hex(form.digest, "digest"),
+            size=form.size,
+            media_type=form.media_type,
+            rows=form.rows,
+            columns=tuple(form.columns),
+        ),
+        metering=Metering(
+            authority=intent.body.credential, rows=form.rows, bytes=form.size, duration_ms=form.duration_ms
+        ),
+        inputs=tuple(sorted({*group.inputs, *item.inputs})),
+        partition=form.partition,
+        previous=item.previous,
+    )
+    if claim_for(permit.body, intent.body, body) is None:
+        raise Refused("not_permitted", "the slot is not in the permit's extent")
+    record = core.identity.author.write(
+        "actuation",
+        body,
+        core.clock.now(),
+        subject=(permit.id,),
+        outcome="promoted",
+        realm=claim.state.realm,
+        governance=state_after(claim),
+    )
+    allowed = {group.columns[i] for i in indices_of(claim.extent.columns)}
+    beyond = sorted(set(form.columns) - allowed)
+    if group.columns and beyond:
+        raise Refused("column_not_permitted", f"{beyond[0]} is outside of the permitted extent")
+    return record
+
+
+def _slot(intent: Intent, permit: Permit, asset: str, partition: str) -> tuple[Any, Any, Claim]:
+    for claim in permit.claims:
+        group = intent.classes[claim.index]
+        for index in indices_of(claim.extent.items):
+            if group.asset == asset and group.items[index].partition == partition:
+                return group, group.items[index], claim
+    raise Refused("not_permitted", f"the permit says nothing of {asset} {partition}".rstrip())
+
+
+def sidecar_for(core: Core, actuation: bytes) -> str:
+    """The sidecar of an actuation, in base64."""
+    records = core.certificate_records(actuation)
+    sidecar = Sidecar(actuation=actuation, records=tuple(r.encoded() for r in records))
+    return base64.b64encode(encode(sidecar)).decode()

@@ -1,0 +1,154 @@
+"""A bundle: records that a stranger verifies offline, in one encoding.
+
+A bundle names its targets and is complete if it is closed under what they depend on; it claims nothing about
+what else happened. Records stand in the order of their ids, epochs in the order of the chain. There is no byte
+in it that nothing authenticates.
+
+Spec: docs/spec/bundle.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from comity.protocol.encoding import Form, decode, encode
+from comity.protocol.envelope import SignedRecord, decode_record
+from comity.protocol.errors import DecodeError
+from comity.protocol.execution import Actuation, Ask, Attestation, Intent, Permit, Refusal, Start, Vote
+from comity.protocol.governance import Epoch
+from comity.protocol.identifiers import Digest
+from comity.protocol.limits import BUNDLE_BYTES_MAX, BUNDLE_RECORDS_MAX, RECORD_BYTES_MAX
+from comity.protocol.verified import VerifiedRecord
+
+_RecordBytes = Annotated[bytes, msgspec.Meta(max_length=RECORD_BYTES_MAX)]
+
+
+class BundleForm(Form, frozen=True, forbid_unknown_fields=True):
+    """The bundle as it is written. An unknown field would be a byte that nothing authenticates."""
+
+    v: Literal[1]
+    coalition: Digest
+    targets: Annotated[tuple[Digest, ...], msgspec.Meta(min_length=1, max_length=1_024)]
+    epochs: Annotated[tuple[_RecordBytes, ...], msgspec.Meta(min_length=1, max_length=4_096)]
+    records: Annotated[tuple[_RecordBytes, ...], msgspec.Meta(max_length=BUNDLE_RECORDS_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A well-formed bundle whose records nobody has verified yet."""
+
+    coalition: bytes
+    targets: tuple[bytes, ...]
+    epochs: tuple[SignedRecord, ...]
+    records: tuple[SignedRecord, ...]
+
+    def encoded(self) -> bytes:
+        return encode(
+            BundleForm(
+                v=1,
+                coalition=self.coalition,
+                targets=self.targets,
+                epochs=tuple(record.encoded() for record in self.epochs),
+                records=tuple(record.encoded() for record in self.records),
+            )
+        )
+
+
+def decode_bundle(data: bytes) -> Bundle:
+    """Read a bundle.
+
+    Raises:
+        DecodeError: malformed, not canonical, over a limit, or records or targets out of order.
+    """
+    form = decode(data, BundleForm, BUNDLE_BYTES_MAX, BUNDLE_RECORDS_MAX)
+    epochs = tuple(_record(item, "epoch", index) for index, item in enumerate(form.epochs))
+    records = tuple(_record(item, "record", index) for index, item in enumerate(form.records))
+    ids = [record.id for record in records]
+    if ids != sorted(set(ids)):
+        raise DecodeError("records are not in the order of their ids, each once")
+    if list(form.targets) != sorted(set(form.targets)):
+        raise DecodeError("targets are not in the order of their ids, each once")
+    if any(record.header.kind != "epoch" for record in epochs):
+        raise DecodeError("a record that is no epoch stands among the epochs")
+    if any(record.header.kind == "epoch" for record in records):
+        raise DecodeError("an epoch stands among the records")
+    return Bundle(form.coalition, form.targets, epochs, records)
+
+
+def _record(data: bytes, what: str, index: int) -> SignedRecord:
+    try:
+        return decode_record(data)
+    except DecodeError as exc:
+        raise DecodeError(f"{what} {index}: {exc}") from exc
+
+
+def dependencies(record: VerifiedRecord[Any]) -> tuple[bytes, ...]:
+    """The ids of the records without which this one cannot be checked, sorted.
+
+    The epoch's taxonomy and policies are depended on by every bundle and are not listed here.
+    """
+    body = record.body
+    wanted: set[bytes] = set()
+    if record.authority is not None:
+        wanted.add(record.authority)
+    match body:
+        case Intent():
+            wanted.add(body.credential)
+            for group in body.classes:
+                wanted.update(group.inputs)
+                for item in group.items:
+                    wanted.update(item.inputs)
+        case Ask():
+            wanted.update({body.intent, *body.relied})
+        case Vote():
+            wanted.update({body.intent, body.ask, *body.adverse})
+        case Permit() | Refusal():
+            wanted.update({body.intent, body.ask, *body.votes})
+        case Start():
+            wanted.update({body.intent, body.permit})
+        case Actuation():
+            wanted.update({body.intent, body.permit, body.start, *body.inputs, *body.transitions})
+            if body.attestation is not None:
+                wanted.add(body.attestation)
+        case Attestation():
+            wanted.update(body.endorsements)
+        case _:
+            pass
+    return tuple(sorted(wanted - {record.id}))
+
+
+def close(
+    targets: Iterable[bytes], find: Callable[[bytes], VerifiedRecord[Any] | None]
+) -> tuple[dict[bytes, VerifiedRecord[Any]], tuple[bytes, ...]]:
+    """Everything that the targets depend on, and the ids that could not be found."""
+    found: dict[bytes, VerifiedRecord[Any]] = {}
+    missing: list[bytes] = []
+    queue = sorted(set(targets))
+    seen = set(queue)
+    while queue:
+        wanted = queue.pop()
+        record = find(wanted)
+        if record is None:
+            missing.append(wanted)
+            continue
+        found[wanted] = record
+        for dependency in dependencies(record):
+            if dependency not in seen:
+                seen.add(dependency)
+                queue.append(dependency)
+    return found, tuple(sorted(missing))
+
+
+def governing_bodies(epochs: Mapping[bytes, Epoch], used: Iterable[bytes]) -> frozenset[tuple[str, bytes]]:
+    """Kind and body digest of the taxonomy and policies of the epochs that votes were cast under."""
+    wanted: set[tuple[str, bytes]] = set()
+    for epoch_id in used:
+        body = epochs.get(epoch_id)
+        if body is not None:
+            wanted.add(("taxonomy", body.taxonomy))
+            wanted.update(("policy", digest) for digest in body.policies)
+    return frozenset(wanted)

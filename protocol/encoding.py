@@ -1,0 +1,197 @@
+"""Canonical MessagePack: the one way in which a value is written.
+
+The value model is small on purpose: booleans, integers of 64 bits signed, UTF-8 text, byte strings, arrays,
+and maps with text keys. There is no nil (what is absent is left out), no float and no extension type. Map
+keys are unique and sorted by their UTF-8 bytes; every length and integer takes its shortest form.
+
+`decode` reads, checks the type, writes again and compares (law 1): bytes that another encoder could have
+written for the same value are rejected, so one value has one digest. Nothing is ever re-encoded in order to
+verify a signature; the bytes themselves travel.
+
+Spec: docs/spec/encoding.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias, TypeVar
+
+import msgpack
+import msgspec
+
+from comity.protocol.errors import DecodeError, LocalProtocolError
+from comity.protocol.limits import DEPTH_MAX, INT_MAX, INT_MIN, ITEMS_MAX, STRING_BYTES_MAX
+
+Value: TypeAlias = "bool | int | str | bytes | list[Any] | dict[str, Any]"
+
+T = TypeVar("T")
+
+_NOT_CANONICAL = "not canonical: the bytes are not the shortest form, or a key stands twice"
+
+
+class Form(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Base of every structure that is written in canonical MessagePack.
+
+    A required field is always written. An optional one has the empty value of its type as its default, or
+    None, and is absent when it is empty: no optional field, known or not, is ever written empty. Unknown
+    fields are kept in the bytes, which are never rewritten, and are ignored by this reader unless a field
+    `critical` of the same map, a list of names, lists them.
+    """
+
+
+def pack(value: Value) -> bytes:
+    """Write an already canonical value (sorted maps, allowed types).
+
+    Raises:
+        LocalProtocolError: the value is outside of the model.
+    """
+    try:
+        return msgpack.packb(value, use_bin_type=True, strict_types=False)
+    except (TypeError, ValueError, OverflowError, RecursionError) as exc:
+        raise LocalProtocolError(f"not encodable: {exc}") from exc
+
+
+def encode(form: msgspec.Struct | Value) -> bytes:
+    """Write a form, or a plain value, canonically.
+
+    Raises:
+        LocalProtocolError: the value holds a float, a null, an integer beyond 64 bits signed, a text longer than
+            `STRING_BYTES_MAX`, or a map with keys that are not text; or it is nested deeper than `DEPTH_MAX`.
+    """
+    value = msgspec.to_builtins(form, builtin_types=(bytes,), order="sorted")
+    problem = _problem(value, 0)
+    if problem is not None:
+        raise LocalProtocolError(f"not encodable: {problem}")
+    return pack(value)
+
+
+def decode_value(data: bytes, bytes_max: int, array_max: int = ITEMS_MAX) -> Value:
+    """Read one canonical value. `array_max` bounds the length of each array in it.
+
+    Raises:
+        DecodeError: longer than `bytes_max`, malformed, outside of the value model, nested deeper than
+            `DEPTH_MAX`, or not canonical.
+    """
+    value = _unpack(data, bytes_max, array_max)
+    problem = _problem(value, 0)
+    if problem is not None:
+        raise DecodeError(problem)
+    if pack(value) != data:
+        raise DecodeError(_NOT_CANONICAL)
+    return value
+
+
+def decode(data: bytes, form: type[T], bytes_max: int, array_max: int = ITEMS_MAX) -> T:
+    """Read one canonical value of the given form.
+
+    Raises:
+        DecodeError: as `decode_value`; or the value is not of the form; or a field is written although it equals
+            its default; or a field named in `critical` is not known here.
+    """
+    value = _unpack(data, bytes_max, array_max)
+    problem = _problem(value, 0)
+    if problem is not None:
+        raise DecodeError(problem)
+    try:
+        # `builtin_types`: else a text would do for bytes, as base64.
+        typed: T = msgspec.convert(value, form, strict=True, builtin_types=(bytes,))
+    except (msgspec.ValidationError, ValueError, TypeError, RecursionError, OverflowError) as exc:
+        raise DecodeError(f"not a {form.__name__}: {exc}") from exc
+    again = msgspec.to_builtins(typed, builtin_types=(bytes,), order="sorted")
+    if pack(again) != data:
+        # Another spelling of the same value, which is an error; or fields that this reader does not know.
+        if pack(value) != data:
+            raise DecodeError(_NOT_CANONICAL)
+        _compare_known(again, value, form.__name__)
+    return typed
+
+
+def _unpack(data: bytes, bytes_max: int, array_max: int) -> Any:
+    if len(data) > bytes_max:
+        raise DecodeError(f"{len(data)} bytes where at most {bytes_max} are allowed")
+    try:
+        return msgpack.unpackb(
+            data,
+            raw=False,
+            use_list=True,
+            strict_map_key=True,
+            max_str_len=min(len(data), STRING_BYTES_MAX),
+            max_bin_len=len(data),
+            # A list is allocated when its length is read: nested lengths that lie must stay cheap.
+            max_array_len=min(len(data), array_max),
+            max_map_len=len(data),
+            max_ext_len=0,
+        )
+    except (ValueError, TypeError, RecursionError, OverflowError, msgpack.UnpackException) as exc:
+        # ExtraData, StackError, FormatError, OutOfData and bad UTF-8 are all ValueErrors or UnpackExceptions.
+        raise DecodeError(f"malformed MessagePack: {type(exc).__name__}") from exc
+
+
+def _problem(value: Any, depth: int) -> str | None:
+    """What puts a value outside of the model, or None."""
+    kind = type(value)
+    if kind is str:
+        return "a text that is too long" if _is_too_long(value) else None
+    if kind is bytes or kind is bool:
+        return None
+    if kind is int:
+        return None if INT_MIN <= value <= INT_MAX else "an integer beyond 64 bits signed"
+    if depth >= DEPTH_MAX:
+        return f"nested deeper than {DEPTH_MAX}"
+    if kind is list or kind is tuple:
+        for item in value:
+            problem = _problem(item, depth + 1)
+            if problem is not None:
+                return problem
+        return None
+    if kind is dict:
+        last: str | None = None
+        for key, item in value.items():
+            if type(key) is not str:
+                return "a map key that is not text"
+            if last is not None and key <= last:
+                return f"map keys out of order at {key[:80]!r}"
+            last = key
+            problem = _problem(item, depth + 1)
+            if problem is not None:
+                return problem
+        return None
+    return "a null" if value is None else f"a value of type {kind.__name__}"
+
+
+def _is_too_long(text: str) -> bool:
+    # UTF-8 takes at most four bytes for one code point, so most texts need not be written to be measured.
+    return len(text) * 4 > STRING_BYTES_MAX and len(text.encode(errors="surrogatepass")) > STRING_BYTES_MAX
+
+
+def _compare_known(again: Any, value: Any, where: str) -> None:
+    """Reject written defaults and unknown critical fields; accept other unknown fields.
+
+    `again` is the value as this reader understands it; a difference means a field that is unknown here, or
+    one that is written although it equals its default.
+    """
+    if isinstance(again, dict) and isinstance(value, dict):
+        for key in value.keys() & again.keys():
+            _compare_known(again[key], value[key], f"{where}.{key[:80]}")
+        unknown = {key: item for key, item in value.items() if key not in again}
+        if unknown:
+            _check_unknown(unknown, value.get("critical", []), where)
+        return
+    if isinstance(again, (list, tuple)) and isinstance(value, list):
+        if len(again) != len(value):
+            raise DecodeError(f"{where}: not the canonical list")
+        for left, right in zip(again, value, strict=True):
+            _compare_known(left, right, where)
+        return
+    if again != value:
+        raise DecodeError(f"{where}: not the canonical value")
+
+
+def _check_unknown(unknown: dict[str, Any], critical: Any, where: str) -> None:
+    if not isinstance(critical, list) or not all(isinstance(name, str) for name in critical):
+        raise DecodeError(f"{where}: `critical` is not a list of names")
+    names = frozenset(critical)
+    for key, item in unknown.items():
+        if key in names:
+            raise DecodeError(f"{where}: the critical field {key[:80]!r} is not known here")
+        if item in (0, False, "", b"", [], {}):
+            raise DecodeError(f"{where}: the field {key[:80]!r} is written although it is empty")

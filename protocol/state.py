@@ -1,0 +1,85 @@
+"""What the world is after it was said: a set of verified records, and what follows from the set alone.
+
+Law 5: state is a function of the set. Adding is commutative and idempotent, nothing is ever overwritten, and
+no query depends on the order of arrival.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeAlias
+
+from comity.protocol.verified import VerifiedRecord
+
+AnyRecord: TypeAlias = VerifiedRecord[Any]
+_Numbered: TypeAlias = tuple[str, str, bytes, str, int]
+
+
+def number_key(record: AnyRecord) -> _Numbered | None:
+    """What must be unique: kind, author (organization and key), name and number. None where it has no name."""
+    header = record.header
+    if not header.name:
+        return None
+    return (header.kind, header.member, header.key, header.name, header.number)
+
+
+class State:
+    """The governance records that are held, with the indices that judgement needs."""
+
+    def __init__(self, records: Iterable[AnyRecord] = ()) -> None:
+        self._by_id: dict[bytes, AnyRecord] = {}
+        self._adverse_about: dict[bytes, set[bytes]] = {}
+        self._numbered: dict[_Numbered, set[bytes]] = {}
+        self._named: dict[tuple[str, str, str], set[bytes]] = {}
+        for record in records:
+            self.add(record)
+
+    def add(self, record: AnyRecord) -> bool:
+        """Hold a record. Returns whether it was new."""
+        if record.id in self._by_id:
+            return False
+        self._by_id[record.id] = record
+        header = record.header
+        if record.is_adverse():
+            for subject in header.subject:
+                self._adverse_about.setdefault(subject, set()).add(record.id)
+        key = number_key(record)
+        if key is not None:
+            self._numbered.setdefault(key, set()).add(record.id)
+        self._named.setdefault((header.kind, header.member, header.name), set()).add(record.id)
+        return True
+
+    def get(self, record_id: bytes) -> AnyRecord | None:
+        return self._by_id.get(record_id)
+
+    def __contains__(self, record_id: object) -> bool:
+        return record_id in self._by_id
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[AnyRecord]:
+        """All records in the order of their ids."""
+        for record_id in sorted(self._by_id):
+            yield self._by_id[record_id]
+
+    def of_kind(self, kind: str) -> list[AnyRecord]:
+        """All records of a kind, in the order of their ids."""
+        return [record for record in self if record.header.kind == kind]
+
+    def adverse_about(self, subjects: Iterable[bytes]) -> tuple[AnyRecord, ...]:
+        """Adverse records that speak of any of the subjects, in the order of their ids."""
+        found = {i for subject in subjects for i in self._adverse_about.get(subject, ())}
+        return tuple(self._by_id[i] for i in sorted(found))
+
+    def rivals(self, record: AnyRecord) -> tuple[AnyRecord, ...]:
+        """Other records with the same author, kind, name and number: with one held, neither counts."""
+        key = number_key(record)
+        ids = self._numbered.get(key, set()) if key is not None else set()
+        return tuple(self._by_id[i] for i in sorted(ids - {record.id}))
+
+    def successors(self, record: AnyRecord) -> tuple[AnyRecord, ...]:
+        """Records of the same organization, kind and name with a higher number."""
+        header = record.header
+        ids = self._named.get((header.kind, header.member, header.name), set())
+        return tuple(self._by_id[i] for i in sorted(ids) if self._by_id[i].header.number > header.number)
