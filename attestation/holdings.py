@@ -128,9 +128,13 @@ class Holdings:
             bundles.append(Bundle(digest, policy, compile_rules(policy.rules)))
         return Governance(epoch, self.epochs, taxonomy, tuple(bundles), engine)
 
-    def _body_of(self, kind: str, digest: bytes) -> Any:
+    def with_body(self, kind: str, digest: bytes) -> AnyRecord | None:
+        """The record of a taxonomy or policy with this body, of several the one with the smallest id."""
         record_id = self._by_body.get((kind, digest))
-        record = self.get(record_id) if record_id is not None else None
+        return self.get(record_id) if record_id is not None else None
+
+    def _body_of(self, kind: str, digest: bytes) -> Any:
+        record = self.with_body(kind, digest)
         return record.body if record is not None else None
 
     # Records
@@ -200,7 +204,8 @@ class Holdings:
         for subject in header.subject:
             self._about.setdefault(subject, set()).add(verified.id)
         if header.kind in ("taxonomy", "policy"):
-            self._by_body.setdefault((header.kind, header.body.digest), verified.id)
+            slot = (header.kind, header.body.digest)
+            self._by_body[slot] = min(self._by_body.get(slot, verified.id), verified.id)
             self._governance = None
 
     def peek(self, record_id: bytes) -> AnyRecord | None:

@@ -123,7 +123,7 @@ def _closure(bundle: Bundle, holdings: Holdings, epochs: dict[bytes, EpochState]
     used = {record.body.epoch for record in held.values() if isinstance(record.body, Vote)}
     wanted = governing_bodies({i: state.body for i, state in epochs.items()}, used)
     queue: list[bytes] = []
-    by_body = {(r.header.kind, r.header.body.digest): r.id for r in reversed(bundle.records)}
+    by_body = {(r.header.kind, r.header.body.digest): r.id for r in reversed(bundle.records)}  # smallest id
     for kind, digest in sorted(wanted):
         found = by_body.get((kind, digest))
         if found is None:

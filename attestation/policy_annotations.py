@@ -83,13 +83,13 @@ class Annotations:
                 if name in self.given:
                     self._wrong(name, "annotation_unwanted", f"a permit has no `@{name}`")
             return Effects()
-        mode = self._mode()
+        mode, reason = self._mode(), self._reason()
         if mode is None:
             return Effects()
         needs = self._terms("needs", "a defer") if mode is Mode.DEFER else self._unwanted("needs", "a defer")
         return Effects(
             mode=mode,
-            reason=self._reason(),
+            reason=reason,
             needs=tuple(Need(code=code, parameters=parameters) for code, parameters in needs),
             obliges=self._obliges(mode),
         )

@@ -1,7 +1,7 @@
 """What Cedar says of a rule that it does not take, in our words and with a place.
 
-Cedar's sentences change with its versions. They are for people and are never judged; one that is not known here
-is handed on as it is.
+Cedar's sentences change with its versions. They are for people and are never judged; one that is not known
+here is handed on as it is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import cedarpy
 from comity.attestation.policy_guard import Statement, Token
 from comity.protocol.limits import NAME_BYTES_MAX
 
-ACTIONS: Final = ("materialize", "include")
+_ACTIONS: Final = ("materialize", "include")
 ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
     "Subject": ("delegators", "depth", "kind", "member"),
     "Asset": ("name", "realm", "writer"),
@@ -97,6 +97,7 @@ _SYNTAX: Final[tuple[tuple[re.Pattern[str], str, str, tuple[str, ...]], ...]] = 
 
 
 def syntax_problem(statement: Statement, message: str) -> Located:
+    """Why a rule could not be parsed. Cedar's messages have no place, so it is looked for."""
     for pattern, code, sentence, names in _SYNTAX:
         found = pattern.search(message)
         if found is not None:
@@ -135,7 +136,7 @@ def _first_unexpected(statement: Statement) -> Token:
 
 def _quoted(statement: Statement, message: str) -> Token | None:
     """The first token that a message quotes."""
-    found = (statement.find(word) for word in re.findall(r"`([^`]+)`", message))
+    found = (statement.find(word) for word in re.findall(r"[`']([^`']+)[`']", message))
     return next((token for token in found if token is not None), None)
 
 
@@ -164,14 +165,14 @@ def _type_problem(statement: Statement, message: str) -> Located:
         sentence = f"{owner} has no attribute `{found[1]}`"
         token = _attribute(statement, found[1]) or statement.effect
         other = _owner_of(found[1])
-        hint = nearest(found[1], ATTRIBUTES.get(owner, ())) or (f"of {other} only" if other else "")
+        hint = f"{other} has it" if other else nearest(found[1], ATTRIBUTES.get(owner, ()))
         return token, "attribute_unknown", sentence, hint
     if (found := _ACTION.search(message)) is not None:
         return (
             statement.find(found[1]) or statement.effect,
             "action_unknown",
             f"there is no action `{found[1]}`",
-            nearest(found[1], ACTIONS),
+            nearest(found[1], _ACTIONS),
         )
     if (found := _ENTITY_TYPE.search(message)) is not None:
         sentence = f"there is no entity type `{found[1]}`"

@@ -1,9 +1,9 @@
 """The evaluation of one bundle's rules for one class of items: from facts to an outcome.
 
-The Cedar engine says which rules are satisfied; what they amount to is computed here, as the meet of what each
-of them allows (law 6). Nothing is admitted without a satisfied `permit`, and whatever goes wrong in the engine
-is a fault, on which a voter abstains, and never an outcome (law 4). There is no clock: the same rules and the
-same facts give the same outcome, to the byte, in every process.
+The Cedar engine says which rules are satisfied; what they amount to is computed here, as the meet of what
+each of them allows (law 6). Nothing is admitted without a satisfied `permit`, and whatever goes wrong in the
+engine is a fault, on which a voter abstains, and never an outcome (law 4). There is no clock: the same rules
+and the same facts give the same outcome, to the byte, in every process.
 
 Spec: docs/spec/policy.md sections 3 and 6.
 """
@@ -58,11 +58,14 @@ __all__ = [
     "on_deep_stack",
 ]
 
+_cedarpy: Any = cedarpy
+"""Some of its annotations are dicts of nobody knows what, which a strict check refuses."""
+
 ENGINE: Final = "4.12"
 """The release of Cedar whose verdicts these are. Another one abstains: it may differ where nobody looked."""
 COLUMN_GROUPS_MAX: Final = 32
-"""Kinds of column in one class of items, each an evaluation. The costliest text that compiles takes about 15 ms
-per evaluation."""
+"""Kinds of column in one class of items, each an evaluation. The costliest text that compiles takes about
+15 ms per evaluation."""
 SETS_MAX: Final = 512
 """Members of one set of facts: more than any record behind them can name."""
 CAUSE_COLUMNS_CHARS_MAX: Final = 200
@@ -129,8 +132,8 @@ class ContextFacts:
     """What rules read as `context`, but for the numbers of items and columns.
 
     Attributes:
-        tier: 0 to 3. Without inputs `input_tier_min` is 3 and `input_weight_min` 1,000,000: nothing pulls down.
-        weight: parts per million.
+        tier: 0 to 3. Without inputs `input_tier_min` is 3.
+        weight: parts per million. Without inputs `input_weight_min` is 1,000,000.
         approvals: authority classes of the approvals that count.
         code_authors, code_reviewers: SPIFFE ids, by the requester's word.
     """
@@ -215,7 +218,7 @@ class PolicyRequest:
 
 
 def classes_above(names: Iterable[str], parents: Mapping[str, str]) -> list[str]:
-    """The classes and all those that they lie within, sorted: by path (`a/b` lies within `a`), and as given."""
+    """The classes and all that they lie within, sorted: by path (`a/b` lies within `a`), and as given."""
     found: set[str] = set()
     wanted = [name for name in names if name]
     while wanted:
@@ -234,8 +237,8 @@ def classes_above(names: Iterable[str], parents: Mapping[str, str]) -> list[str]
 def evaluate(rules: CompiledRules, request: PolicyRequest) -> Outcome | PolicyFault:
     """What one bundle says of one class of items.
 
-    The extent indexes the request's items and columns. A fault says nothing of the class. It takes some 0.3 ms, so
-    a dry run can afford to repeat it with facts supposed.
+    The extent indexes the request's items and columns. A fault says nothing of the class. An evaluation takes
+    some 0.3 ms, so a dry run can repeat it with facts supposed.
     """
     try:
         return on_deep_stack(lambda: engine_call(lambda: _Evaluation(rules, request).outcome()))
@@ -283,7 +286,7 @@ def _uid(kind: str, name: str) -> dict[str, str]:
 def entities_json(request: PolicyRequest, groups: Iterable[_Group], attributes: Container[str]) -> str:
     """The subject, the asset, and one column for each group by its position, with the given attributes."""
     asset = _uid("Asset", request.asset)
-    entities = [
+    entities: list[tuple[dict[str, str], dict[str, Any], list[dict[str, str]]]] = [
         (
             _uid("Subject", request.subject),
             {
@@ -318,7 +321,8 @@ def entities_json(request: PolicyRequest, groups: Iterable[_Group], attributes: 
 
 @functools.lru_cache(maxsize=ENTITIES_KEPT_MAX)
 def _entities(text: str) -> cedarpy.Entities:
-    return cedarpy.Entities.from_json_str(text)
+    entities: cedarpy.Entities = _cedarpy.Entities.from_json_str(text)
+    return entities
 
 
 @functools.cache
@@ -476,14 +480,14 @@ class _Evaluation:
             # Of columns only if they are asked about; then for both actions, for reading them takes a while.
             groups = self._groups if self._rules.include.policies is not None else ()
             self._entities = _entities(entities_json(self._request, groups, self._rules.attributes))
-        answers = cedarpy.is_authorized_batch(requests, part.policies, self._entities)
+        answers = _cedarpy.is_authorized_batch(requests, part.policies, self._entities)
         if len(answers) != len(resources):
             raise EngineError("policy_no_decision", f"{len(answers)} answers to {len(resources)} questions")
         return [_read(part, answer) for answer in answers]
 
 
-def _read(part: Slice, answer: cedarpy.AuthzResult) -> tuple[Rule, ...]:
-    """The satisfied rules, in the order of their text. The engine's own order differs from run to run."""
+def _read(part: Slice, answer: Any) -> tuple[Rule, ...]:
+    """The rules that an `AuthzResult` names, in the order of the text. Its own order changes with the run."""
     diagnostics = answer.diagnostics
     if diagnostics.errors:
         # The engine skips a rule that errs, and decides without it: a forbid that errs would permit.
@@ -492,7 +496,7 @@ def _read(part: Slice, answer: cedarpy.AuthzResult) -> tuple[Rule, ...]:
     reasons = diagnostics.reasons
     if answer.decision is not (cedarpy.Decision.Allow if reasons else cedarpy.Decision.Deny):
         raise EngineError("policy_no_decision", answer.decision.value)
-    ids = diagnostics.id_annotations_by_reason
+    ids: dict[str, str] = answer.diagnostics.id_annotations_by_reason
     positions = sorted(int(reason.removeprefix("policy")) for reason in reasons)
     satisfied = tuple(part.rules[position] for position in positions)
     if [rule.id for rule in satisfied] != [ids[f"policy{position}"] for position in positions]:

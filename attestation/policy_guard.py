@@ -1,7 +1,7 @@
 """What stands between a stranger's policy text and the Cedar engine.
 
-Cedar's parser recurses on the native stack: a few kilobytes of nested brackets end the process, and how deep is
-too deep depends on the thread that parses. So two things hold for every text:
+Cedar's parser recurses on the native stack: a few kilobytes of nested brackets end the process, and how deep
+is too deep depends on the thread that parses. So two things hold for every text:
 
 - `read_statements` looks at it first, in a loop and not by recursion, and passes on only what lies within the
   bounds below. Within them every engine, on whatever stack, says the same.
@@ -35,8 +35,8 @@ TEXT_BYTES_MAX: Final = STRING_BYTES_MAX
 RULES_MAX: Final = 256
 """Rules of one bundle. Each costs about a microsecond of every evaluation."""
 RULE_TOKENS_MAX: Final = 400
-"""Tokens of one rule. They bound every nesting that needs no bracket: chains of operators and attributes. At 400
-threads of 512 kB and of 64 MB agree on every shape; at 2,000 they do not."""
+"""Tokens of one rule. They bound every nesting that needs no bracket: chains of operators and attributes. At
+400, threads of 512 kB and of 64 MB agree on every shape; at 2,000 they do not."""
 BRACKETS_DEEP_MAX: Final = 16
 """Open brackets. About 25 nested conditions in brackets end a thread of 256 kB."""
 CONDITIONALS_MAX: Final = 32
@@ -111,8 +111,11 @@ class Statement:
 
     def find(self, word: str) -> Token | None:
         """The first token with that text, or the first string with that content."""
-        quoted = f'"{word}"'
-        return next((token for token in self.tokens if token.text in (word, quoted)), None)
+        return next((token for token in self.tokens if token.text in (word, f'"{word}"')), None)
+
+    def find_string(self, content: str) -> Token | None:
+        """The first string with that content."""
+        return next((token for token in self.tokens if token.text == f'"{content}"'), None)
 
 
 class Positions:
@@ -150,11 +153,11 @@ class EngineError(ComityError):
 
 # Reading
 
-# Control characters, invisible ones, those that turn the direction of writing, other ends of lines, and halves
-# of surrogate pairs: a reviewer has to see what the engine reads.
+# Control characters, invisible ones, those that turn the direction of writing, other ends of lines, halves of
+# surrogate pairs: a reviewer has to see what the engine reads.
 _FORBIDDEN = re.compile(
-    "[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f"
-    "\\ufeff\\ufff9-\\ufffb\\ud800-\\udfff\\U000e0000-\\U000e007f]|\\r(?!\\n)"
+    "[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e"
+    "\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb\\ud800-\\udfff\\U000e0000-\\U000e007f]|\\r(?!\\n)"
 )
 _TOKEN = re.compile(
     r"""
@@ -352,8 +355,9 @@ if hasattr(os, "register_at_fork"):
 def on_deep_stack(call: Callable[[], T]) -> T:
     """Run a call on the thread with the deep stack, and wait for it.
 
-    A call that is made on a deep stack already runs at once, so a whole judgement with its many evaluations costs
-    one hop. What the call raises is raised here. A call may not wait for another thread that uses this function.
+    A call that is made on a deep stack already runs at once, so a whole judgement with its many evaluations
+    costs one hop. What the call raises is raised here. A call may not wait for another thread that uses this
+    function.
 
     Raises:
         EngineError: `policy_stack_missing`, the system gives no such thread.
@@ -364,7 +368,7 @@ def on_deep_stack(call: Callable[[], T]) -> T:
 
 
 def adopt_deep_stack() -> None:
-    """Say that the calling thread has a stack of `STACK_BYTES` or more: `on_deep_stack` then makes no hop from it.
+    """Say that the calling thread has a stack of `STACK_BYTES` or more: `on_deep_stack` makes no hop from it.
 
     Who says so of a thread with a smaller stack may get other verdicts than everybody else.
     """

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, Final, Literal, TypeAlias
@@ -31,6 +31,9 @@ from comity.attestation.policy_guard import (
 )
 from comity.protocol.errors import DecodeError
 
+_cedarpy: Any = cedarpy
+"""Some of its annotations are dicts of nobody knows what, which a strict check refuses."""
+
 Action: TypeAlias = Literal["materialize", "include"]
 Effect: TypeAlias = Literal["permit", "forbid"]
 
@@ -42,11 +45,13 @@ COMPILED_MAX: Final = 64
 """Compiled texts that are kept: bundles and owner policies of the epochs in use."""
 
 # The part of Cedar's expressions that rules may use, by the names of Cedar's JSON policy format.
-_BINARY: Final = frozenset(
-    {"==", "!=", "<", "<=", ">", ">=", "&&", "||", "+", "-", "*", "in"}
-    | {"contains", "containsAll", "containsAny"}
-)
-_UNARY: Final = frozenset({"!", "neg", "isEmpty"})
+_OPERANDS: Final[Mapping[str, tuple[str, ...]]] = {
+    **dict.fromkeys(("==", "!=", "<", "<=", ">", ">=", "&&", "||", "+", "-", "*", "in"), ("left", "right")),
+    **dict.fromkeys(("contains", "containsAll", "containsAny"), ("left", "right")),
+    **dict.fromkeys(("!", "neg", "isEmpty"), ("arg",)),
+    **dict.fromkeys(("is", "like"), ("left", "in")),
+    "if-then-else": ("if", "then", "else"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +82,8 @@ class Slice:
     """The rules that take part in the evaluation of one action, ready for the engine.
 
     The engine holds each of them as a `permit`, so that one evaluation names every rule that is satisfied:
-    beside a satisfied `forbid` it would keep silent on whether any `permit` is. What the satisfied rules amount
-    to is computed in `policy_engine`.
+    beside a satisfied `forbid` it would keep silent on whether any `permit` is. What the satisfied rules
+    amount to is computed in `policy_engine`.
 
     Attributes:
         rules: by the position that the engine knows them by.
@@ -109,10 +114,15 @@ class CompiledRules:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A sound rule with the place where it is written, and as Cedar's JSON policy format has it."""
+    """A sound rule with the place where it is written, and as Cedar's JSON policy format has it.
+
+    Attributes:
+        entities: type and name of every entity that it names.
+    """
 
     rule: Rule
     statement: Statement
+    entities: tuple[tuple[str, str], ...]
     policy: dict[str, Any] = field(repr=False)
 
 
@@ -246,7 +256,7 @@ class _Examination:
             self.problems.append((statement.effect, "template_unsupported", "a rule has no slots", ""))
             return None
         (policy,) = parsed["staticPolicies"].values()
-        checked = engine_call(lambda: cedarpy.validate_policies(statement.text, _schema()))
+        checked = engine_call(lambda: _cedarpy.validate_policies(statement.text, _schema()))
         self.problems.extend(type_problems(statement, [error.error for error in checked.errors]))
         if not checked.validation_passed and not checked.errors:
             self.problems.append((statement.effect, "type_wrong", "does not fit the vocabulary", ""))
@@ -269,7 +279,7 @@ class _Examination:
             policy=_as_permit(statement),
         )
         self.problems.extend(annotations.problems)
-        return Written(rule, statement, policy)
+        return Written(rule, statement, tuple(reading.entities), policy)
 
 
 def _as_permit(statement: Statement) -> str:
@@ -304,6 +314,7 @@ class Reading:
     def __init__(self) -> None:
         self.facts: set[str] = set()
         self.attributes: set[str] = set()
+        self.entities: list[tuple[str, str]] = []
         self.unsupported: list[tuple[str, str]] = []
 
     def of(self, policy: dict[str, Any]) -> None:
@@ -320,15 +331,18 @@ class Reading:
             expressions.extend(self._operands(operator, operands))
 
     def _entity(self, entity: dict[str, Any]) -> None:
+        self.entities.append((entity["type"], entity["id"]))
         if entity["type"] == "Column":
             self.unsupported.append(("column_named", "Column"))
 
     def _operands(self, operator: str, operands: Any) -> Iterable[dict[str, Any]]:
         """Look at one expression. Returns those below it."""
         if operator == "Value":
-            if isinstance(operands, dict) and "__entity" in operands:
+            if isinstance(operands, bool | int | str):
+                return ()
+            if "__entity" in operands:
                 self._entity(operands["__entity"])
-            elif not isinstance(operands, bool | int | str):
+            else:
                 self.unsupported.append(("operator_unsupported", "a value of this kind"))
             return ()
         if operator == "Var":
@@ -341,15 +355,9 @@ class Reading:
                 return ()
             self.attributes.add(operands["attr"])
             return (operands["left"],)
-        if operator in _BINARY:
-            return (operands["left"], operands["right"])
-        if operator in _UNARY:
-            return (operands["arg"],)
         if operator == "Set":
             return tuple(operands)
-        if operator == "if-then-else":
-            return (operands["if"], operands["then"], operands["else"])
-        if operator in ("is", "like"):
-            return (operands["left"], operands["in"]) if "in" in operands else (operands["left"],)
+        if operator in _OPERANDS:
+            return tuple(operands[name] for name in _OPERANDS[operator] if name in operands)
         self.unsupported.append(("operator_unsupported", operator))
         return ()

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import dagster as dg
 from pydantic import Field
@@ -38,30 +38,20 @@ from comity.dagster_bridge.gate import HOME_VARIABLE, Gate
 from comity.dagster_bridge.governed_assets import read_governed_assets
 from comity.dagster_bridge.governed_step import BOUND, CONTENT, GovernedStep
 from comity.dagster_bridge.step_facts import ASSET_KEY, asset_name
-from comity.dagster_bridge.tables import (
-    MEDIA_TYPES,
-    Format,
-    Restricted,
-    UnwritableError,
-    arrow_table,
-    column_names,
-    is_table,
-    parse_table,
-    restrict,
-    row_count,
-    table_bytes,
-    wants_arrow,
-)
+from comity.dagster_bridge.table_formats import FORMATS, MEDIA_TYPES, Format, UnwritableError
 from comity.dagster_bridge.verified_read import InputAsset, Reader
 from comity.node.client import ActuationForm, NodeError, PermittedOutput, TermForm
 from comity.protocol.errors import ConfigError
 from comity.protocol.identifiers import pattern_matches
 
+if TYPE_CHECKING:
+    # Loading definitions must not cost the import of pandas and pyarrow: what needs them imports them.
+    from comity.dagster_bridge.tables import Restricted
+
 RECORD: Final = "comity/record"
 COLUMNS_WITHHELD: Final = "comity/columns_withheld"
 ROWS_WITHHELD: Final = "comity/rows_withheld"
 
-_FORMATS: Final[dict[str, Format]] = {"parquet": "parquet", "csv": "csv"}
 _INTERMEDIATE: Final = ".intermediate"
 """Below `base`: what passes between the ops of a graph, which is no asset. Dagster's IO manager keeps it."""
 
@@ -95,6 +85,8 @@ class GovernedFilesIOManager(dg.ConfigurableIOManager):
 
     def holds(self, value: object) -> bool:
         """Whether Dagster gives this value of a result to this IO manager (see `BindsContent`)."""
+        from comity.dagster_bridge.tables import is_table
+
         return is_table(value) or isinstance(value, Mapping)
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
@@ -115,8 +107,7 @@ class GovernedFilesIOManager(dg.ConfigurableIOManager):
         try:
             if step is None or not step.judged:
                 for partition, value in values.items():
-                    data = table_bytes(arrow_table(value), self._format())
-                    self._own().write(self._own_path(asset, partition), data)
+                    self._write_plain(asset, partition, value)
                 return
             written = {
                 partition: self._write(step, asset, partition, value) for partition, value in values.items()
@@ -145,8 +136,16 @@ class GovernedFilesIOManager(dg.ConfigurableIOManager):
         except (FileError, ConfigError) as exc:
             raise _unusable(ReadRefused, f"{shown} is not read", exc) from exc
 
+    def _write_plain(self, asset: Sequence[str], partition: str, value: object) -> None:
+        from comity.dagster_bridge.tables import arrow_table, table_bytes
+
+        data = table_bytes(arrow_table(value), self._format())
+        self._own().write(self._own_path(asset, partition), data)
+
     def _write(self, step: GovernedStep, asset: Sequence[str], partition: str, value: object) -> _Written:
         """Write one partition under the permit."""
+        from comity.dagster_bridge.tables import column_names, restrict, row_count, table_bytes
+
         permitted = step.permitted("/".join(asset), partition)
         restricted = restrict(value, permitted)
         form = self._format()
@@ -192,6 +191,8 @@ class GovernedFilesIOManager(dg.ConfigurableIOManager):
         return self._shared().path([member, *asset], partition, self._format())
 
     def _load(self, context: dg.InputContext) -> object:
+        from comity.dagster_bridge.tables import parse_table, wants_arrow
+
         step_context = _step_context(context)
         upstream = context.upstream_output
         asset = self._input(context.asset_key, upstream.definition_metadata if upstream is not None else {})
@@ -217,7 +218,7 @@ class GovernedFilesIOManager(dg.ConfigurableIOManager):
         name = asset_name(key, metadata)
         if ASSET_KEY in metadata:
             # The partner decides about the format of its files.
-            forms = tuple(_FORMATS.values())
+            forms = tuple(FORMATS.values())
             return InputAsset(name, partners=True, place=self._shared(), path=name.split("/"), forms=forms)
         return InputAsset(name, partners=False, place=self._own(), path=key.path, forms=(self._format(),))
 
@@ -240,9 +241,9 @@ class GovernedFilesIOManager(dg.ConfigurableIOManager):
         return None
 
     def _format(self) -> Format:
-        form = _FORMATS.get(self.format)
+        form = FORMATS.get(self.format)
         if form is None:
-            raise ConfigError(f"the format of files is {self.format!r}, not one of {', '.join(_FORMATS)}")
+            raise ConfigError(f"the format of files is {self.format!r}, not one of {', '.join(FORMATS)}")
         return form
 
     def _own(self) -> Place:

@@ -99,7 +99,7 @@ def govern(  # noqa: PLR0913  # every option has a default; nobody gives them by
 
 
 def _home(home: Path | str | None) -> Path | None:
-    """The node's home. Missing is no error yet: definitions load without a node, steps say what is missing."""
+    """The node's home. Missing is no error yet: definitions load without a node, steps say so."""
     named = str(home) if home is not None else os.environ.get(HOME_VARIABLE, "")
     return Path(named) if named else None
 

@@ -1,7 +1,8 @@
 """Tables on their way to and from bytes: what a permit withholds is taken out before the first byte is made.
 
 Everything happens in Arrow. Equal tables give equal bytes, and no byte carries anything of what was
-withheld: not in schema metadata, and not in a dictionary's unused values.
+withheld: not in schema metadata, and not in a dictionary's unused values. Importing this imports pandas and
+pyarrow.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import importlib
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, TypeAlias
 
+from comity.dagster_bridge.table_formats import Format, UnwritableError
 from comity.node.client import PermittedOutput, TermForm, WithheldForm
-from comity.protocol.errors import ComityError
 
 # pyarrow comes without types. Here it is untyped, and nothing of it leaves this module but whole tables.
 pa: Any = importlib.import_module("pyarrow")
@@ -23,13 +24,6 @@ pd: Any = importlib.import_module("pandas")
 
 Table: TypeAlias = Any
 """A pyarrow.Table."""
-Format: TypeAlias = Literal["parquet", "csv"]
-
-MEDIA_TYPES: Final[dict[Format, str]] = {
-    "parquet": "application/vnd.apache.parquet",
-    "csv": "text/csv",
-}
-
 MIN_GROUP_ROWS: Final = "min_group_rows"
 """Obligation: every group of rows that share a value of `column` has at least `rows` rows."""
 
@@ -39,18 +33,6 @@ VALUES_MAX: Final = 10_000
 """Values that one obligation's report names; they stay in the node's own store."""
 ROUNDS_MAX: Final = 64
 """Passes over all obligations until none takes out a row any more."""
-
-
-class UnwritableError(ComityError):
-    """A value cannot be brought within its permit, or cannot be written at all.
-
-    Attributes:
-        cause: a stable code with parameters.
-    """
-
-    def __init__(self, cause: TermForm) -> None:
-        super().__init__(cause.message or cause.code)
-        self.cause = cause
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from comity.dagster_bridge.files import (
 from comity.dagster_bridge.gate import HOME_VARIABLE, Gate
 from comity.dagster_bridge.governed_assets import read_governed_assets
 from comity.dagster_bridge.governed_step import GovernedStep
-from comity.dagster_bridge.tables import Format
+from comity.dagster_bridge.table_formats import Format
 from comity.node.client import NodeClient, NodeError, ReadForm, TermForm
 from comity.protocol.errors import ConfigError
 

@@ -309,12 +309,14 @@ class SqliteStore:
         with self._reading() as connection:
             return connection.execute(statement.sql, statement.arguments(values)).fetchall()
 
-    def _next(self, counter: str, scope: bytes, statement: Statement, values: Mapping[str, Any]) -> int:
-        """The next of a count without gaps: 0, or one more than the statement finds."""
+    def _next(
+        self, counter: str, scope: bytes, statement: Statement, values: Mapping[str, Any], *, first: int
+    ) -> int:
+        """The next of a count without gaps: `first`, or one more than the statement finds."""
         last = self._last.get((counter, scope))
         if last is None:
             (found,) = self._run(statement, values).fetchone()
-            last = -1 if found is None else found
+            last = first - 1 if found is None else int(found)
         self._last[counter, scope] = last + 1
         return last + 1
 
@@ -344,14 +346,13 @@ class SqliteStore:
         return row, False
 
     def _insert(self, record: SignedRecord, *, own: bool) -> int:
-        row = self._next("row", b"", self._statements.last_row, {})
+        row = self._next("row", b"", self._statements.last_row, {}, first=1)
         arrival = None
         if log_of(record) == "governance":
             coalition = coalition_of(record)
+            values = {"coalition": coalition}
             # The first is 1, so that what lies behind 0 is everything.
-            arrival = 1 + self._next(
-                "feed", coalition, self._statements.last_arrival, {"coalition": coalition}
-            )
+            arrival = self._next("feed", coalition, self._statements.last_arrival, values, first=1)
         own_index = self._next_own_index(record) if own else None
         self._run(self._statements.insert_record, record_values(record, row, arrival, own_index))
         for subject in record.header.subject:
@@ -361,7 +362,7 @@ class SqliteStore:
     def _next_own_index(self, record: SignedRecord) -> int:
         coalition, log = coalition_of(record), log_of(record)
         values = {"coalition": coalition, "log": log}
-        return self._next(log, coalition, self._statements.last_own_index, values)
+        return self._next(log, coalition, self._statements.last_own_index, values, first=0)
 
     def get(self, ids: Iterable[bytes]) -> list[SignedRecord]:
         found: list[SignedRecord] = []

@@ -18,7 +18,7 @@ import msgspec
 from comity.protocol.encoding import Form, decode, encode
 from comity.protocol.envelope import SignedRecord, decode_record
 from comity.protocol.errors import DecodeError
-from comity.protocol.execution import Actuation, Ask, Attestation, Intent, Permit, Refusal, Start, Vote
+from comity.protocol.execution import Actuation, Ask, Attestation, Permit, Refusal, Start, Vote
 from comity.protocol.governance import Epoch
 from comity.protocol.identifiers import Digest
 from comity.protocol.limits import BUNDLE_BYTES_MAX, BUNDLE_RECORDS_MAX, RECORD_BYTES_MAX
@@ -89,6 +89,8 @@ def _record(data: bytes, what: str, index: int) -> SignedRecord:
 def dependencies(record: VerifiedRecord[Any]) -> tuple[bytes, ...]:
     """The ids of the records without which this one cannot be checked, sorted.
 
+    An intent depends on none of its inputs: what was relied on is named by the ask.
+
     The epoch's taxonomy and policies are depended on by every bundle and are not listed here.
     """
     body = record.body
@@ -96,12 +98,6 @@ def dependencies(record: VerifiedRecord[Any]) -> tuple[bytes, ...]:
     if record.authority is not None:
         wanted.add(record.authority)
     match body:
-        case Intent():
-            wanted.add(body.credential)
-            for group in body.classes:
-                wanted.update(group.inputs)
-                for item in group.items:
-                    wanted.update(item.inputs)
         case Ask():
             wanted.update({body.intent, *body.relied})
         case Vote():

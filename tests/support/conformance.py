@@ -1,0 +1,147 @@
+"""The conformance vectors: one coalition's asks of every kind, each with one voter's vote.
+
+`scripts/conformance` writes them into the package; a test compares.
+"""
+
+from __future__ import annotations
+
+from stories import COLUMNS, permit_of, released, share
+from world import BOARD, INSTITUTE, NORTH, SOUTH, START, YEAR, World
+
+from comity.attestation.exporting import export_bundle
+from comity.protocol.bundle import Bundle
+from comity.protocol.execution import Item, ItemClass
+from comity.protocol.identifiers import sha256
+
+
+def build() -> Bundle:
+    """Every outcome, cause and need that the judgement knows, as far as this world can bring it about."""
+    world = World()
+    north, south, institute = world[NORTH], world[SOUTH], world[INSTITUTE]
+    votes: list[bytes] = []
+
+    def ask(intent, *offered, down=()):  # type: ignore[no-untyped-def]
+        pursuit = world.decide(intent, offered, down=down)
+        chosen = pursuit.votes.get(BOARD) or next(iter(pursuit.votes.values()))
+        votes.append(chosen.id)
+        world[intent.header.member].holdings.admit([v.record for v in pursuit.votes.values()])
+        return pursuit
+
+    # Plain work, refused work, both in one intent.
+    ask(north.intent("plain/a"))
+    ask(north.intent("forbidden/a"))
+    ask(north.intent("plain/a", "forbidden/b", run="both"))
+    ask(north.intent(f"{SOUTH}/plain/a"))
+    # Lineage, restriction, owners, consent, transitions.
+    inputs = []
+    for name in (NORTH, SOUTH):
+        inputs.append(released(world, name).id)
+        share(world, name, INSTITUTE)
+    restricted = north.intent(
+        "released", inputs=(), columns=COLUMNS, purpose="survival_study", run="restricted"
+    )
+    ask(restricted)
+    ask(north.intent("released", columns=("inst", "age"), purpose="survival_study", run="nothing-left"))
+    ask(institute.intent("plain/live", inputs=inputs))
+    world.tell(south.owner_policy(1, released=("standing", START + YEAR)))
+    ask(institute.intent("plain/standing", inputs=inputs))
+    world.tell(
+        south.owner_policy(
+            2,
+            released=("standing", START + YEAR),
+            rules='@id("ok") permit(principal, action, resource);\n'
+            '@id("agents") @mode("refuse") @reason("owner_admits_no_agents")\n'
+            'forbid(principal, action == Action::"materialize", resource) when { principal.kind == "agent" };',
+        )
+    )
+    made = institute.actuate(permit_of(world, institute.intent("plain/made", inputs=inputs)))
+    world.tell(north.transition(f"{INSTITUTE}/plain/after"), south.transition(f"{INSTITUTE}/plain/after"))
+    ask(institute.intent("plain/after", inputs=(made.id,)))
+    ask(institute.intent("plain/unknown", inputs=(sha256(b"no such actuation"),)))
+    # Tier and slope.
+    guarded = institute.intent("guarded")
+    ask(guarded)
+    attested = institute.intent("guarded", run="attested")
+    high = institute.actuate(ask(attested, institute.evidence(attested)).permit.record)
+    ask(institute.intent("plain/low", inputs=(high.id,)))
+    world.tell(institute.transition(f"{INSTITUTE}/plain/down", "trust", tier_to=0))
+    ask(institute.intent("plain/down", inputs=(high.id,)))
+    spliced = institute.intent("guarded", run="spliced")
+    ask(spliced, institute.evidence(attested))
+    # Approvals.
+    south.credential(
+        "operator/dpo",
+        classes=("data-protection-officer",),
+        actions=("approve",),
+        assets=(f"{INSTITUTE}/**",),
+    )
+    world.tell(south.credentials["operator/dpo"][1])
+    pooled = institute.intent("pooled")
+    ask(pooled)
+    approved = institute.intent("pooled", run="approved")
+    institute.holdings.admit([south.approve("operator/dpo", approved)])
+    ask(approved)
+    stale = institute.intent("pooled", run="stale")
+    institute.holdings.admit([south.approve("operator/dpo", stale, not_after=START - 1)])
+    ask(stale)
+    # Delegation, tickets, bounds, expiry.
+    institute.credential("operator/lead", delegations=2)
+    institute.credential(
+        "agent/fitter", kind="agent", under="operator/lead", assets=(f"{INSTITUTE}/plain/**",), delegations=0
+    )
+    institute.credential("agent/wide", kind="agent", under="operator/lead", delegations=2)
+    institute.credential("automation/old", kind="automation", held_by="node/n1", not_after=START)
+    institute.credential(
+        "automation/preview", kind="automation", held_by="node/n1", realms=("preview/feature",)
+    )
+    world.tell(*(record for _, record in institute.credentials.values()))
+    ask(institute.intent("plain/fit", who="agent/fitter"), institute.ticket("agent/fitter", ["plain/fit"]))
+    ask(institute.intent("plain/fit", who="agent/fitter", run="run-2"))
+    ask(
+        institute.intent("plain/fit", who="agent/fitter", run="run-3"),
+        institute.ticket("agent/fitter", ["plain/other"], run="run-3"),
+    )
+    ask(
+        institute.intent("guarded", who="agent/fitter", run="run-4"),
+        institute.ticket("agent/fitter", ["guarded"], run="run-4"),
+    )
+    ask(
+        institute.intent("plain/fit", who="agent/wide", run="run-5"),
+        institute.ticket("agent/wide", ["plain/fit"], run="run-5"),
+    )
+    ask(
+        institute.intent("plain/agent", who="agent/fitter", run="run-6", inputs=inputs),
+        institute.ticket("agent/fitter", ["plain/**"], run="run-6"),
+    )
+    ask(institute.intent("plain/old", who="automation/old"))
+    preview = ask(institute.intent("plain/p", who="automation/preview", realm="preview/feature"))
+    trial = institute.actuate(preview.permit.record)
+    ask(institute.intent("plain/q", inputs=(trial.id,)))
+    # Classes, corroboration, adverse records.
+    own = institute.actuate(permit_of(world, institute.intent("plain/own")))
+    mixed = ItemClass(
+        asset=f"{INSTITUTE}/plain/mixed",
+        items=(
+            Item(generation=1, partition="a", inputs=(own.id,)),
+            Item(generation=1, partition="b", inputs=(made.id,)),
+        ),
+    )
+    ask(institute.intent(groups=(mixed,)))
+    corroborated = institute.intent("plain/corroborated", inputs=(own.id,))
+    institute.holdings.admit([north.observe(own.id, "passed", weight=200_000)])
+    ask(corroborated)
+    world.tell(institute.observe(own.id, "failed"))
+    ask(institute.intent("plain/failed", inputs=(own.id,)))
+    institute.credential("automation/lost", kind="automation", held_by="node/n1")
+    lost = institute.credentials["automation/lost"][1]
+    world.tell(lost, institute.revoke(lost.id))
+    ask(institute.intent("plain/lost", who="automation/lost"))
+    return export_bundle(votes, _everything(world))
+
+
+def _everything(world: World):  # type: ignore[no-untyped-def]
+    """One member that holds what all of them hold."""
+    holdings = world[BOARD].holdings
+    for name in world.members:
+        share(world, name, BOARD)
+    return holdings

@@ -1,0 +1,285 @@
+"""A node's local API with scripted decisions: HTTP over a Unix socket, as `docs`' API says, without any crypto.
+
+It keeps every call, and it keeps a ledger of what was made, so that a read is admitted only for the very bytes
+that an actuation named.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.server
+import json
+import socketserver
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from comity.node.forms import (
+    ActuationAnswer,
+    ActuationForm,
+    ExplainAnswer,
+    PartnerAsset,
+    PermittedOutput,
+    Problem,
+    ReadAnswer,
+    ReadForm,
+    StartAnswer,
+    StartForm,
+    StepAnswer,
+    StepForm,
+    TermForm,
+)
+
+MEMBER = "clinic-north.example"
+TOKEN = "bridge-token-of-the-fake"
+
+F = TypeVar("F")
+Decide = Callable[[StepForm], StepAnswer]
+
+
+class Refusal(Exception):  # noqa: N818  # an answer of the API, not an error of the fake
+    """Answer with a status and a problem."""
+
+    def __init__(self, status: int, code: str, message: str = "scripted", hint: str = "") -> None:
+        super().__init__(code)
+        self.status = status
+        self.problem = Problem(code=code, message=message, hint=hint)
+
+
+def ungoverned(form: StepForm) -> StepAnswer:
+    return StepAnswer(intent="", outcome="ungoverned")
+
+
+def execute(form: StepForm) -> StepAnswer:
+    """Everything that the step asked for."""
+    return StepAnswer(
+        intent=intent_of(form),
+        outcome="execute",
+        outputs=[
+            PermittedOutput(
+                asset=f"{MEMBER}/{output.asset}",
+                partition=output.partition,
+                mode="execute",
+                columns=list(output.columns or []),
+                all_columns=True,
+            )
+            for output in form.outputs
+        ],
+        permit="9e" * 32,
+        expires=2_000_000_000,
+    )
+
+
+def restricted(columns: list[str], *obligations: TermForm) -> Decide:
+    """Only these columns, under these obligations."""
+
+    def decide(form: StepForm) -> StepAnswer:
+        answer = execute(form)
+        outputs = [
+            replace(each, mode="restrict", columns=columns, all_columns=False, obligations=list(obligations))
+            for each in answer.outputs
+        ]
+        return replace(answer, outcome="restrict", outputs=outputs)
+
+    return decide
+
+
+def refused(form: StepForm) -> StepAnswer:
+    return StepAnswer(
+        intent=intent_of(form),
+        outcome="refuse",
+        causes=[TermForm("purpose_not_allowed", {"purpose": "marketing"}, "p1", "the purpose is not allowed")],
+        votes={"clinic-south.example": "refuse", "board.example": "silent"},
+    )
+
+
+def deferred(form: StepForm) -> StepAnswer:
+    return StepAnswer(
+        intent=intent_of(form),
+        outcome="defer",
+        needs=[TermForm("approval", {"class": "health/dpo"}, "p2", "an approval by health/dpo")],
+        votes={"clinic-south.example": "defer"},
+    )
+
+
+def intent_of(form: StepForm) -> str:
+    """The fake's intent ids are the step's name in hex, so that a failing test can be read."""
+    return form.step.encode().hex().ljust(64, "0")[:64]
+
+
+@dataclass
+class FakeNode:
+    """A node in a home of its own, which answers while the context lasts.
+
+    `decisions` holds the answers for a step, by its name: one for ever, or a list that is used up to its last.
+    """
+
+    home: Path
+    decisions: dict[str, Decide | list[Decide]] = field(default_factory=dict)
+    otherwise: Decide = ungoverned
+    starts: list[Callable[[StartForm], StartAnswer]] = field(default_factory=list)
+    published: list[PartnerAsset] = field(default_factory=list)
+    calls: list[tuple[str, Any]] = field(default_factory=list)
+    ledger: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    raw: bytes | None = None
+    """An answer to everything, instead of a right one."""
+    status: int = 200
+    _forms: dict[str, StepForm] = field(default_factory=dict)
+
+    @property
+    def socket(self) -> Path:
+        return self.home / "node.sock"
+
+    def said(self, path: str, form: type[F]) -> list[F]:
+        """The forms that were sent to a path."""
+        return [each for where, each in self.calls if where == path and isinstance(each, form)]
+
+    @property
+    def steps(self) -> list[StepForm]:
+        return self.said("/v1/steps", StepForm)
+
+    @property
+    def actuations(self) -> list[ActuationForm]:
+        return self.said("/v1/actuations", ActuationForm)
+
+    @property
+    def reads(self) -> list[ReadForm]:
+        return self.said("/v1/reads", ReadForm)
+
+    def governs(self, *patterns: str) -> None:
+        """Write down what signed policy governs, as a node does when it starts."""
+        path = self.home / "governed.json"
+        path.write_text(json.dumps({"member": MEMBER, "patterns": list(patterns)}), encoding="utf-8")
+
+    @contextmanager
+    def running(self) -> Iterator[FakeNode]:
+        """Answer on the socket."""
+        server = _Server(str(self.socket), _Handler)
+        server.node = self
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+            self.socket.unlink()
+
+    def answer(self, method: str, path: str, body: bytes) -> object:
+        path, _, query = path.partition("?")
+        if method == "GET" and path.startswith("/v1/steps/"):
+            self.calls.append((f"/v1/steps/:{query}", None))
+            return self._decide(self._forms[path.removeprefix("/v1/steps/")])
+        if method == "GET" and path == "/v1/partner-assets":
+            self.calls.append((path, None))
+            return self.published
+        kind, act = {
+            "/v1/steps": (StepForm, self._step),
+            "/v1/explanations": (StepForm, self._explain),
+            "/v1/starts": (StartForm, self._start),
+            "/v1/actuations": (ActuationForm, self._actuate),
+            "/v1/reads": (ReadForm, self._read),
+        }.get(path, (None, None))
+        if kind is None or act is None or method != "POST":
+            raise Refusal(404, "not_found")
+        form = msgspec.json.decode(body, type=kind)
+        self.calls.append((path, form))
+        return act(form)  # type: ignore[operator]
+
+    def _decide(self, form: StepForm) -> StepAnswer:
+        script = self.decisions.get(form.step, self.otherwise)
+        if isinstance(script, list):
+            script = script.pop(0) if len(script) > 1 else script[0]
+        return script(form)
+
+    def _step(self, form: StepForm) -> StepAnswer:
+        answer = self._decide(form)
+        self._forms[answer.intent] = form
+        return answer
+
+    def _explain(self, form: StepForm) -> ExplainAnswer:
+        answer = self._decide(form)
+        return ExplainAnswer(outcome=answer.outcome, causes=answer.causes, needs=answer.needs)
+
+    def _start(self, form: StartForm) -> StartAnswer:
+        if self.starts:
+            return self.starts.pop(0)(form)
+        return StartAnswer(start="57" * 32, attempt=1)
+
+    def _actuate(self, form: ActuationForm) -> ActuationAnswer:
+        actuation = f"{len(self.ledger):064x}"
+        self.ledger[form.asset, form.partition] = (form.digest, actuation)
+        sidecar = json.dumps({"asset": form.asset, "digest": form.digest, "actuation": actuation})
+        return ActuationAnswer(actuation, base64.b64encode(sidecar.encode()).decode())
+
+    def _read(self, form: ReadForm) -> ReadAnswer:
+        asset = form.asset if form.asset.count("/") and "." in form.asset.split("/")[0] else f"{MEMBER}/{form.asset}"
+        if not form.sidecar:
+            return ReadAnswer(admitted=False, causes=[TermForm("lineage_missing", message="nothing vouches for it")])
+        said = json.loads(base64.b64decode(form.sidecar))
+        digest, actuation = self.ledger.get((asset, form.partition), ("", ""))
+        if digest != form.digest or said["digest"] != form.digest:
+            cause = TermForm("digest_differs", {"asset": asset}, message="the bytes are not those that were made")
+            return ReadAnswer(admitted=False, causes=[cause])
+        return ReadAnswer(admitted=True, actuation=actuation)
+
+
+class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+    node: FakeNode
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def address_string(self) -> str:
+        return "unix"
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Say nothing."""
+
+    def do_GET(self) -> None:
+        self._serve("GET")
+
+    def do_POST(self) -> None:
+        self._serve("POST")
+
+    def _serve(self, method: str) -> None:
+        server = self.server
+        assert isinstance(server, _Server)
+        node = server.node
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        status, data = node.status, node.raw
+        if data is None:
+            try:
+                if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+                    raise Refusal(401, "token_wrong", "the token is unknown")
+                data = msgspec.json.encode(node.answer(method, self.path, body))
+            except Refusal as refusal:
+                status, data = refusal.status, msgspec.json.encode(refusal.problem)
+            except msgspec.DecodeError as exc:
+                problem = Problem(code="form_invalid", message=str(exc))
+                status, data = 422, msgspec.json.encode(problem)
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+@contextmanager
+def fake_home() -> Iterator[Path]:
+    """A node's home with tokens, at a path that is short enough for a socket."""
+    with tempfile.TemporaryDirectory(prefix="node-") as folder:
+        home = Path(folder)
+        (home / "tokens").mkdir()
+        for role in ("bridge", "operator", "reader"):
+            (home / "tokens" / role).write_text(f"{TOKEN}\n", encoding="ascii")
+        yield home
