@@ -29,7 +29,14 @@ from comity.attestation.policy_guard import (
 )
 from comity.attestation.policy_rules import CompiledRules, Rule, Slice
 from comity.protocol.errors import LocalProtocolError
-from comity.protocol.limits import CHAIN_MAX, COLUMNS_MAX, ITEMS_MAX, NAME_BYTES_MAX
+from comity.protocol.limits import (
+    CHAIN_MAX,
+    COLUMNS_MAX,
+    ITEMS_MAX,
+    NAME_BYTES_MAX,
+    OWNERS_MAX,
+    RELIED_MAX,
+)
 from comity.protocol.outcome import (
     Cause,
     Extent,
@@ -66,8 +73,8 @@ ENGINE: Final = "4.12"
 COLUMN_GROUPS_MAX: Final = 32
 """Kinds of column in one class of items, each an evaluation. The costliest text that compiles takes about
 15 ms per evaluation."""
-SETS_MAX: Final = 512
-"""Members of one set of facts: more than any record behind them can name."""
+SETS_MAX: Final = RELIED_MAX * OWNERS_MAX
+"""Members of one set of facts: as many as all records that an ask relies on can name."""
 CAUSE_COLUMNS_CHARS_MAX: Final = 200
 """Names of columns in one cause, in characters: a vote has 4 kB for everything."""
 ENTITIES_KEPT_MAX: Final = 64
@@ -442,6 +449,9 @@ class _Evaluation:
             kept = set(range(len(self._request.columns))) - findings.excluded
             extent = Extent(items=extent.items, columns=ranges_of(kept))
             findings.lower(Mode.RESTRICT)
+            if not kept:
+                findings.lower(Mode.REFUSE)
+                causes.append(Cause(code="extent_empty"))
         outcome = Outcome(
             mode=findings.mode,
             extent=extent,

@@ -20,7 +20,7 @@ from comity.dagster_bridge.failures import (
     term_values,
     unavailable,
 )
-from comity.dagster_bridge.step_facts import StepFacts, loaded_inputs, name_in, partitions_of
+from comity.dagster_bridge.step_facts import StepFacts, named_inputs, name_in, partitions_of
 from comity.node.client import (
     NodeClient,
     NodeError,
@@ -148,7 +148,7 @@ class GovernedStep:
         if not self._begun:
             self._begun = True
             extra = self._unbound_inputs(context, unbound_reads)
-            for output_name, key in _asset_outputs(context):
+            for output_name, key in self.outputs_of(context):
                 if not isinstance(_manager_of(context, output_name), BindsContent):
                     self.start_unbound(context, output_name, key, extra)
         return _Watch(self, context)
@@ -202,6 +202,14 @@ class GovernedStep:
             )
         return metadata
 
+    def outputs_of(self, context: StepExecutionContext) -> Iterator[tuple[str, dg.AssetKey]]:
+        """The outputs of this very op that the unit of work makes: output name and key."""
+        made = {output.asset for output in self.facts.outputs}
+        for output in context.step.step_outputs:
+            key = output.properties.asset_key
+            if key is not None and name_in(context, key) in made:
+                yield output.name, key
+
     def _member(self) -> str:
         """The member that this node is, as the ids of the outputs say it."""
         return self.answer.outputs[0].asset.partition("/")[0] if self.answer.outputs else ""
@@ -229,8 +237,9 @@ class GovernedStep:
     ) -> Metadata:
         """Refuse, or list, the governed inputs that no verifying IO manager has loaded."""
         read = {asset for asset, _ in self.reads}
-        names = {name_in(context, key) for key in loaded_inputs(context)}
-        unbound = sorted(name for name in names if self.verifies(name) and name not in read)
+        asked = {each.asset for each in self.facts.inputs}
+        names = asked & {name_in(context, key) for key in named_inputs(context)}
+        unbound = sorted(name for name in names - read if self.verifies(name))
         if not unbound:
             return {}
         if unbound_reads == "refuse":
@@ -261,7 +270,7 @@ class _Watch:
         if isinstance(result, dg.AssetMaterialization):
             self._look_at_materialization(result)
         elif isinstance(result, dg.MaterializeResult):
-            for output_name, key in _asset_outputs(self.context):
+            for output_name, key in self.step.outputs_of(self.context):
                 manager = _manager_of(self.context, output_name)
                 if (result.asset_key or key) != key or not isinstance(manager, BindsContent):
                     continue
@@ -270,7 +279,7 @@ class _Watch:
                     self.step.start_unbound(self.context, output_name, key)
 
     def _look_at_materialization(self, event: dg.AssetMaterialization) -> None:
-        keys = {key for _, key in _asset_outputs(self.context)}
+        keys = {key for _, key in self.step.outputs_of(self.context)}
         name = name_in(self.context, event.asset_key)
         raise refused_locally(
             WriteRefused,
@@ -283,13 +292,6 @@ class _Watch:
             [TermForm("materialization_not_an_output", {"asset": name})],
             self.step.answer,
         )
-
-
-def _asset_outputs(context: StepExecutionContext) -> Iterator[tuple[str, dg.AssetKey]]:
-    """The outputs of this very step that are selected assets: output name and key."""
-    for output in context.step.step_outputs:
-        if output.properties.asset_key is not None:
-            yield output.name, output.properties.asset_key
 
 
 def _manager_of(context: StepExecutionContext, output_name: str) -> object:

@@ -106,13 +106,15 @@ def partitions_of(context: StepExecutionContext, key: dg.AssetKey) -> tuple[str,
     return tuple(str(partition) for partition in dg.OpExecutionContext(context).partition_keys)
 
 
-def loaded_inputs(context: StepExecutionContext) -> Iterator[dg.AssetKey]:
-    """The assets of others that this very step names as inputs, loaded by Dagster or only depended on."""
+def named_inputs(context: StepExecutionContext, *, loaded: bool = False) -> Iterator[dg.AssetKey]:
+    """The assets of others that this very op names as inputs; with `loaded`, only those that Dagster loads."""
     layer = context.job_def.asset_layer
     own = context.assets_def.keys if context.assets_def is not None else frozenset[dg.AssetKey]()
     for step_input in context.step.step_inputs:
         key = layer.get_asset_key_for_node_input(context.node_handle, step_input.name)
-        if key is not None and key not in own:
+        if key is None or key in own:
+            continue
+        if not loaded or not context.op_def.input_def_named(step_input.name).dagster_type.is_nothing:
             yield key
 
 
@@ -135,7 +137,8 @@ def _read(context: StepExecutionContext, made: Iterable[dg.AssetKey]) -> set[dg.
     own = frozenset(made)
     assets_def = context.assets_def
     read = set(assets_def.keys_by_input_name.values()) if assets_def is not None else set[dg.AssetKey]()
-    read |= set(loaded_inputs(context))
+    # A subset of a multi-asset names the inputs of the whole, and is given those that have values.
+    read |= set(named_inputs(context, loaded=True))
     if assets_def is not None and not assets_def.is_materializable:
         read |= set(assets_def.keys)
     read -= own

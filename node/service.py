@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import structlog
 import trio
 
 from comity.gossip.transport import Peer, PeerName, RequestError, Transport
 from comity.node.core import Changed, Core, Outgoing, OutgoingAsk, OutgoingOffer, Wake
-from comity.node.worker import Worker
 from comity.protocol.envelope import decode_record
 from comity.protocol.errors import DecodeError
 from comity.protocol.frames import FetchFrame, HeadFrame, RecordsFrame, decode_answer, encode_frame
@@ -36,24 +35,28 @@ WAIT_S_MAX: Final = 600.0
 log = structlog.get_logger("comity.node")
 
 
+class Runner(Protocol):
+    """Where calls run one after the other: the worker's thread, or in tests the caller's own."""
+
+    async def run(self, function: Callable[[], T]) -> T: ...
+
+
 class Service:
     """One node, running.
 
     Args:
         core: the machines; only the worker's thread touches them from now on.
-        worker: that thread.
-        peer_names: members to the names of their nodes.
+        runner: that thread.
     """
 
-    def __init__(self, core: Core, worker: Worker) -> None:
+    def __init__(self, core: Core, runner: Runner) -> None:
         self._core = core
-        self._worker = worker
+        self._runner = runner
         self._transport: Transport | None = None
         self._changed: dict[bytes, trio.Event] = {}
         self._wake_at = math.inf
         self._woken = trio.Event()
         self._nursery: trio.Nursery | None = None
-        self._silent: dict[str, str] = {}
 
     # What the connections call
 
@@ -71,7 +74,7 @@ class Service:
             result = function()
             return result, self._core.drain()
 
-        result, outgoing = await self._worker.run(run)
+        result, outgoing = await self._runner.run(run)
         self._carry(outgoing)
         return result
 

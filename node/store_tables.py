@@ -89,8 +89,9 @@ _arrived = records.c.arrival.is_not(None)
 Index(
     "records_name",
     records.c.name,
-    records.c.member,
     records.c.kind,
+    records.c.at,
+    records.c.id,
     sqlite_where=_arrived,
     postgresql_where=_arrived,
 )

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from said import COALITION, say
 
 from comity.attestation.signing import SigningKey, add_signature
 from comity.node.store import Cursor, Head, IntentRow, Store, Withheld
@@ -19,6 +18,7 @@ from comity.node.store_sqlite import SqliteStore
 from comity.protocol.envelope import SignedRecord
 from comity.protocol.errors import LocalProtocolError, StoreError
 from comity.protocol.identifiers import sha256
+from said import COALITION, say
 
 OTHER_COALITION = sha256(b"another coalition")
 X, Y, Z = (sha256(bytes([i])) for i in range(3))
@@ -149,7 +149,10 @@ def test_of_kind_narrows_by_coalition_member_and_name(store: Store, kind: str) -
     assert len(store.of_kind(kind)) == 5
     assert set(ids(store.of_kind(kind, coalition=COALITION))) == set(ids([plain, named, successor, foreign]))
     assert set(ids(store.of_kind(kind, name="main"))) == set(ids([named, successor, foreign]))
-    assert set(ids(store.of_kind(kind, name="main", member="clinic-north.example"))) == {named.id, successor.id}
+    assert set(ids(store.of_kind(kind, name="main", member="clinic-north.example"))) == {
+        named.id,
+        successor.id,
+    }
     assert store.of_kind(kind, coalition=OTHER_COALITION, member="clinic-north.example") == [elsewhere]
     assert set(ids(store.of_kind(kind, name=""))) == {plain.id, elsewhere.id}
 
@@ -170,7 +173,11 @@ def test_the_feed_has_what_everyone_needs_and_nothing_else(store: Store) -> None
 
 def test_the_feed_of_one_coalition_says_nothing_of_another(store: Store) -> None:
     genesis = say("epoch", coalition=None)
-    ours, theirs, successor = say("policy"), say("policy", coalition=OTHER_COALITION), say("policy", coalition=genesis.id)
+    ours, theirs, successor = (
+        say("policy"),
+        say("policy", coalition=OTHER_COALITION),
+        say("policy", coalition=genesis.id),
+    )
     store.put([ours, theirs, genesis, successor])
     assert store.feed(COALITION, 0, records_max=9, bytes_max=10_000).records == (ours,)
     assert store.feed(OTHER_COALITION, 0, records_max=9, bytes_max=10_000).records == (theirs,)
@@ -249,9 +256,14 @@ def test_an_own_record_that_came_back_from_a_peer_first_still_gets_its_index(sto
 def test_a_batch_that_fails_leaves_no_gap(store: Store) -> None:
     kept, lost, last = say("credential", "kept"), say("credential", "lost"), say("credential", "last")
     store.put([kept], own=True)
-    with pytest.raises(ZeroDivisionError), store.batch():
-        store.put([lost], own=True)
-        _ = 1 // 0
+
+    def write_and_fail() -> None:
+        with store.batch():
+            store.put([lost], own=True)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_and_fail()
     store.put([last], own=True)
     assert store.own_log(COALITION, "governance") == [kept.id, last.id]
     page = store.feed(COALITION, 0, records_max=9, bytes_max=10_000)
@@ -264,7 +276,9 @@ Once = Callable[[Store, bytes, int, SignedRecord], SignedRecord]
 ONCE: dict[str, Once] = {
     "vote": lambda store, intent, t, record: store.vote_once(intent, t, record),
     "ask": lambda store, intent, t, record: store.ask_once(intent, t, record),
-    "start": lambda store, permit, attempt, record: store.start_once(permit, "a.example/b", "", attempt, record),
+    "start": lambda store, permit, attempt, record: store.start_once(
+        permit, "a.example/b", "", attempt, record
+    ),
 }
 
 
@@ -331,18 +345,26 @@ def test_two_threads_that_vote_at_once_have_one_vote(store: Store) -> None:
 
 
 def test_a_batch_happens_whole_or_not_at_all(store: Store) -> None:
-    with pytest.raises(ZeroDivisionError), store.batch():
-        store.put([say("vote", "1", subject=[X])])
-        store.vote_once(X, 5, say("vote", "2"))
-        store.set_cursor("north", COALITION, Cursor(b"n" * 16, 1))
-        store.save_intent(intent_row(X))
-        store.raise_head(Head(COALITION, "a.example/b", "", 1, X))
-        store.save_withheld([Withheld(X, "a.example/b", "min_group_rows", "inst", 3)])
-        assert store.about(X)
-        _ = 1 // 0
-    assert store.about(X) == store.of_kind("vote") == store.own_log(COALITION, "execution") == []
-    assert store.cursor("north", COALITION) is store.intent(X) is None
-    assert store.heads("a.example/b") == store.withheld(X) == []
+    def write_and_fail() -> None:
+        with store.batch():
+            store.put([say("vote", "1", subject=[X])])
+            store.vote_once(X, 5, say("vote", "2"))
+            store.set_cursor("north", COALITION, Cursor(b"n" * 16, 1))
+            store.save_intent(intent_row(X))
+            store.raise_head(Head(COALITION, "a.example/b", "", 1, X))
+            store.save_withheld([Withheld(X, "a.example/b", "min_group_rows", "inst", 3)])
+            assert store.about(X)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_and_fail()
+    assert store.about(X) == []
+    assert store.of_kind("vote") == []
+    assert store.own_log(COALITION, "execution") == []
+    assert store.cursor("north", COALITION) is None
+    assert store.intent(X) is None
+    assert store.heads("a.example/b") == []
+    assert store.withheld(X) == []
     other = say("vote", "3")
     assert store.vote_once(X, 5, other) is other
 
@@ -361,10 +383,14 @@ def test_a_write_that_failed_spoils_its_batch(store: Store) -> None:
         yield say("vote", "1")
         raise ZeroDivisionError
 
-    with pytest.raises(LocalProtocolError, match="none of it is kept"), store.batch():
-        store.put([say("vote", "2")])
-        with pytest.raises(ZeroDivisionError):
-            store.put(broken())
+    def write_and_go_on() -> None:
+        with store.batch():
+            store.put([say("vote", "2")])
+            with pytest.raises(ZeroDivisionError):
+                store.put(broken())
+
+    with pytest.raises(LocalProtocolError, match="none of it is kept"):
+        write_and_go_on()
     assert store.of_kind("vote") == []
 
 
@@ -440,9 +466,12 @@ def test_heads_are_found_by_asset_partition_and_coalition(store: Store) -> None:
 def test_what_was_withheld_is_known_here_and_in_no_record(store: Store) -> None:
     row = Withheld(X, "a.example/b", "min_group_rows", "inst", 11, ("4", "10", "33"))
     other = Withheld(X, "a.example/b", "min_group_rows", "inst", 2, (), "2026")
-    store.save_withheld([dataclasses.replace(row, rows=1), other, row, Withheld(Y, "a.example/b", "o", "c", 1)])
+    store.save_withheld(
+        [dataclasses.replace(row, rows=1), other, row, Withheld(Y, "a.example/b", "o", "c", 1)]
+    )
     assert store.withheld(X) == [row, other]
-    assert store.about(X) == store.own_log(COALITION, "execution") == []
+    assert store.about(X) == []
+    assert store.own_log(COALITION, "execution") == []
     assert store.feed(COALITION, 0, records_max=9, bytes_max=9).end == 0
     with pytest.raises(LocalProtocolError, match="withheld"):
         store.save_withheld([dataclasses.replace(row, values=("x" * 1_048_576,))])

@@ -50,9 +50,8 @@ def materialized(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]
     """Metadata values of every materialization, by asset and partition."""
     found: dict[str, dict[str, Any]] = {}
     for event in result.all_events:
-        if event.is_asset_materialization:
-            made = event.asset_materialization
-            assert made is not None
+        if event.event_type_value == "ASSET_MATERIALIZATION":
+            made = event.step_materialization_data.materialization
             name = "/".join(made.asset_key.path) + (f"[{made.partition}]" if made.partition else "")
             found[name] = {key: entry.value for key, entry in made.metadata.items()}
     return found

@@ -94,7 +94,9 @@ def refused(form: StepForm) -> StepAnswer:
     return StepAnswer(
         intent=intent_of(form),
         outcome="refuse",
-        causes=[TermForm("purpose_not_allowed", {"purpose": "marketing"}, "p1", "the purpose is not allowed")],
+        causes=[
+            TermForm("purpose_not_allowed", {"purpose": "marketing"}, "p1", "the purpose is not allowed")
+        ],
         votes={"clinic-south.example": "refuse", "board.example": "silent"},
     )
 
@@ -220,13 +222,21 @@ class FakeNode:
         return ActuationAnswer(actuation, base64.b64encode(sidecar.encode()).decode())
 
     def _read(self, form: ReadForm) -> ReadAnswer:
-        asset = form.asset if form.asset.count("/") and "." in form.asset.split("/")[0] else f"{MEMBER}/{form.asset}"
+        asset = (
+            form.asset
+            if form.asset.count("/") and "." in form.asset.split("/")[0]
+            else f"{MEMBER}/{form.asset}"
+        )
         if not form.sidecar:
-            return ReadAnswer(admitted=False, causes=[TermForm("lineage_missing", message="nothing vouches for it")])
+            return ReadAnswer(
+                admitted=False, causes=[TermForm("lineage_missing", message="nothing vouches for it")]
+            )
         said = json.loads(base64.b64decode(form.sidecar))
         digest, actuation = self.ledger.get((asset, form.partition), ("", ""))
         if digest != form.digest or said["digest"] != form.digest:
-            cause = TermForm("digest_differs", {"asset": asset}, message="the bytes are not those that were made")
+            cause = TermForm(
+                "digest_differs", {"asset": asset}, message="the bytes are not those that were made"
+            )
             return ReadAnswer(admitted=False, causes=[cause])
         return ReadAnswer(admitted=True, actuation=actuation)
 

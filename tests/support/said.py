@@ -50,7 +50,9 @@ def epoch_body(members: Iterable[tuple[str, SigningKey]], *, previous: bytes | N
         coalition_name="lung",
         started=1_000,
         certificate="unanimous",
-        members=tuple(Member(id=name, keys=(key.public,), namespaces=(name,)) for name, key in sorted(members)),
+        members=tuple(
+            Member(id=name, keys=(key.public,), namespaces=(name,)) for name, key in sorted(members)
+        ),
         suites=("ed25519",),
         engines=(sha256(b"engine"),),
         vectors=sha256(b"vectors"),
@@ -61,7 +63,11 @@ def epoch_body(members: Iterable[tuple[str, SigningKey]], *, previous: bytes | N
 
 
 def say_epoch(
-    members: dict[str, SigningKey], *, number: int = 0, previous: bytes | None = None, coalition: bytes | None = None
+    members: dict[str, SigningKey],
+    *,
+    number: int = 0,
+    previous: bytes | None = None,
+    coalition: bytes | None = None,
 ) -> SignedRecord:
     """An epoch record, signed by the first of its members alone."""
     name, key = min(members.items())

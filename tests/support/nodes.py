@@ -1,0 +1,110 @@
+"""Whole nodes over the in-memory network, on trio's clock: the product's service, core and store port."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Any, TypeVar
+
+import trio
+
+from comity.gossip.transport import Peer
+from comity.gossip.transport_memory import MemoryNetwork, MemoryTransport
+from comity.node.core import Core, Identity
+from comity.node.service import Service
+from comity.node.store_memory import MemoryStore
+from comity.protocol.identifiers import sha256
+from world import ENGINE, START, Organization, World
+
+T = TypeVar("T")
+
+
+class TrioClock:
+    """The node's clock on trio's time, which a test lets jump."""
+
+    def __init__(self, started: int = START - 3600) -> None:
+        self._clock = trio.lowlevel.current_clock()
+        self._zero = self._clock.current_time()
+        self._started = started
+
+    @property
+    def started(self) -> int:
+        return self._started
+
+    def now(self) -> int:
+        return int(self.seconds())
+
+    def seconds(self) -> float:
+        return START + self.monotonic()
+
+    def monotonic(self) -> float:
+        return self._clock.current_time() - self._zero
+
+
+class Inline:
+    """Runs calls where they are made, so that virtual time never passes meanwhile."""
+
+    async def run(self, function: Callable[[], T]) -> T:
+        await trio.lowlevel.checkpoint()
+        return function()
+
+
+class RunningNode:
+    """One organization's node."""
+
+    def __init__(self, organization: Organization, network: MemoryNetwork, clock: TrioClock) -> None:
+        self.name = organization.name
+        self.peer = Peer(
+            f"spiffe://{organization.name}/node/n1", sha256(f"transport {organization.name}".encode())
+        )
+        self.store = MemoryStore(sha256(organization.name.encode())[:16])
+        identity = Identity(organization.name, self.peer.name, organization.node)
+        self.core = Core(identity, self.store, clock, ENGINE, (organization.epoch,))
+        self.service = Service(self.core, Inline())
+        self.transport = MemoryTransport(network, self.peer.transport_key, self.service.handle_request)
+        self._scope = trio.CancelScope()
+        self._stopped = trio.Event()
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(self.transport.run)
+                    await nursery.start(self.service.run, self.transport)
+                    task_status.started()
+        finally:
+            self._stopped.set()
+
+    async def stop(self) -> None:
+        self._scope.cancel()
+        await self._stopped.wait()
+
+
+@asynccontextmanager
+async def running(
+    world: World, *, knows: Sequence[str] | None = None, seed: int = 1, loss_ppm: int = 0
+) -> AsyncIterator[dict[str, RunningNode]]:
+    """All members' nodes. Those of `knows` (by default all) begin with the governance records."""
+    network = MemoryNetwork(Random(seed), delay_s=(0.001, 0.05), loss_ppm=loss_ppm)
+    clock = TrioClock()
+    nodes = {name: RunningNode(member, network, clock) for name, member in world.members.items()}
+    for name, node in nodes.items():
+        if knows is None or name in knows:
+            node.core.admit(world.common)
+            node.core.drain()
+    for node in nodes.values():
+        node.transport.set_peers([other.peer for other in nodes.values() if other is not node])
+    async with trio.open_nursery() as nursery:
+        for node in nodes.values():
+            await nursery.start(node.run)
+        yield nodes
+        nursery.cancel_scope.cancel()
+
+
+async def until(condition: Callable[[], Any], within_s: float = 120.0) -> None:
+    """Let virtual time pass until something holds."""
+    with trio.fail_after(within_s):
+        while not condition():
+            await trio.lowlevel.checkpoint()
+            await trio.sleep(0.05)
