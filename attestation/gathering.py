@@ -89,13 +89,12 @@ def certificate_of(actuation_id: bytes, holdings: Holdings) -> list[AnyRecord]:
 
 def transitions_in(holdings: Holdings, intent: Intent) -> list[AnyRecord]:
     """Transitions that speak of one of the intent's outputs."""
-    found: list[AnyRecord] = []
-    for record in holdings.state.of_kind("transition"):
-        if isinstance(record.body, Transition) and any(
-            pattern_matches(record.body.asset, group.asset) for group in intent.classes
-        ):
-            found.append(record)
-    return found
+    return [
+        record
+        for record in holdings.state.of_kind("transition")
+        if isinstance(record.body, Transition)
+        and any(pattern_matches(record.body.asset, group.asset) for group in intent.classes)
+    ]
 
 
 def _observations(intent_id: bytes, input_ids: list[bytes], holdings: Holdings) -> list[AnyRecord]:

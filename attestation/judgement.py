@@ -16,7 +16,6 @@ from typing import Any, TypeAlias
 from comity.attestation.adverse import NOTHING, Adverse, weigh_adverse
 from comity.attestation.approvals import approvals_for
 from comity.attestation.case import (
-    BundleWorking,
     Case,
     ClassWorking,
     Fault,
@@ -97,12 +96,12 @@ def _expires(case: Case) -> int:
     """The lease ends with the first credential, ticket or approval that the ask relies on."""
     t = case.ask.body.t
     ends = [t + LEASE_S, case.intent.body.expires]
-    for record in case.relied.values():
-        if isinstance(record.body, Credential | LaunchTicket):
-            ends.append(record.body.not_after)
-        elif isinstance(record.body, Observation) and record.body.not_after:
-            ends.append(record.body.not_after)
-    return min((end for end in ends if end > t), default=t)
+    ends.extend(
+        record.body.not_after
+        for record in case.relied.values()
+        if isinstance(record.body, Credential | LaunchTicket | Observation)
+    )
+    return min(end for end in ends if end > t)
 
 
 def _both(alone: ClassWorking, against: ClassWorking, group: ItemClass) -> ClassWorking:

@@ -36,7 +36,8 @@ RULES_MAX: Final = 256
 """Rules of one bundle. Each costs about a microsecond of every evaluation."""
 RULE_TOKENS_MAX: Final = 400
 """Tokens of one rule. They bound every nesting that needs no bracket: chains of operators and attributes. At
-400, threads of 512 kB and of 64 MB agree on every shape; at 2,000 they do not."""
+400, threads of 2 MB and of 64 MB agree on every shape; one of 512 kB reaches the engine's own limit in a chain of
+about 90 terms, and then has no verdict."""
 BRACKETS_DEEP_MAX: Final = 16
 """Open brackets. About 25 nested conditions in brackets end a thread of 256 kB."""
 CONDITIONALS_MAX: Final = 32

@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, TypeAlias
 from comity.attestation.authoring import NO_SALT, Author
 from comity.attestation.gathering import gather
 from comity.attestation.holdings import Holdings
-from comity.attestation.tally import Permitted, Refused, Tally, VoteRecord, countable, tally
+from comity.attestation.tally import Permitted, Refused, Undecided, VoteRecord, countable, tally
 from comity.protocol.envelope import SignedRecord
 from comity.protocol.errors import LocalProtocolError
 from comity.protocol.execution import Ask, Intent, Permit, Refusal, ScopeEpoch, Vote
@@ -303,8 +303,7 @@ class Requester:
         return self._defer(now, pursuit, result, epoch.quorum)
 
     def _permit(self, pursuit: Pursuit, result: Permitted) -> tuple[Effect, ...]:
-        ask = pursuit.ask
-        assert ask is not None
+        ask = _asked(pursuit)
         epoch = self._holdings.epoch
         body = Permit(
             salt=NO_SALT,
@@ -326,8 +325,7 @@ class Requester:
         return (StoreOwn(stored), *self._settle(pursuit, "permitted"))
 
     def _refuse(self, pursuit: Pursuit, result: Refused) -> tuple[Effect, ...]:
-        ask = pursuit.ask
-        assert ask is not None
+        ask = _asked(pursuit)
         epoch = self._holdings.epoch
         body = Refusal(
             salt=NO_SALT,
@@ -355,8 +353,7 @@ class Requester:
         self._holdings.admit((record.record,))
         return record
 
-    def _defer(self, now: float, pursuit: Pursuit, result: Tally, quorum: int) -> tuple[Effect, ...]:
-        assert not isinstance(result, Permitted | Refused)
+    def _defer(self, now: float, pursuit: Pursuit, result: Undecided, quorum: int) -> tuple[Effect, ...]:
         pursuit.causes, pursuit.needs = result.causes, result.needs
         standing: Standing = "held" if len(result.votes) < quorum else "deferred"
         silent = len(pursuit.votes) < len(self._holdings.epoch.members)
@@ -406,6 +403,12 @@ class Requester:
             elif pursuit.ask_next is not None and now >= pursuit.ask_next and pursuit.standing != "asking":
                 effects.extend(self._ask(now, pursuit))
         return tuple(effects)
+
+
+def _asked(pursuit: Pursuit) -> VerifiedRecord[Ask]:
+    if pursuit.ask is None:
+        raise LocalProtocolError("an intent is settled that was never asked for")
+    return pursuit.ask
 
 
 def _attached(intent: VerifiedRecord[Intent], relied: dict[bytes, AnyRecord]) -> tuple[SignedRecord, ...]:

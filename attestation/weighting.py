@@ -67,14 +67,14 @@ def weigh(
         supports.append(Support(code="continuity", source=chain.subject, weight=CONTINUITY))
     if tier:
         supports.append(Support(code="tier", source=str(tier), weight=TIER_WEIGHTS[tier]))
-    for author, weight in _corroborations(relied, subjects, chain).items():
+    for author, weight in _corroborations(relied, subjects).items():
         supports.append(Support(code="observation", source=author, weight=weight))
     supports.sort()
     return combine([support.weight for support in supports]), tuple(supports)
 
 
 def _corroborations(
-    relied: Mapping[bytes, VerifiedRecord[Any]], subjects: frozenset[bytes], chain: Chain
+    relied: Mapping[bytes, VerifiedRecord[Any]], subjects: frozenset[bytes]
 ) -> dict[str, int]:
     """The strongest passed observation of each organization: one voice each, however often it speaks."""
     strongest: dict[str, int] = {}

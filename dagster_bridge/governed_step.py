@@ -20,7 +20,7 @@ from comity.dagster_bridge.failures import (
     term_values,
     unavailable,
 )
-from comity.dagster_bridge.step_facts import StepFacts, named_inputs, name_in, partitions_of
+from comity.dagster_bridge.step_facts import StepFacts, name_in, named_inputs, partitions_of
 from comity.node.client import (
     NodeClient,
     NodeError,

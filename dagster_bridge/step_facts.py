@@ -107,7 +107,7 @@ def partitions_of(context: StepExecutionContext, key: dg.AssetKey) -> tuple[str,
 
 
 def named_inputs(context: StepExecutionContext, *, loaded: bool = False) -> Iterator[dg.AssetKey]:
-    """The assets of others that this very op names as inputs; with `loaded`, only those that Dagster loads."""
+    """The assets of others that this very op names as inputs; with `loaded`, those that Dagster loads."""
     layer = context.job_def.asset_layer
     own = context.assets_def.keys if context.assets_def is not None else frozenset[dg.AssetKey]()
     for step_input in context.step.step_inputs:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, Protocol, TypeVar
 
 import structlog
@@ -166,8 +167,7 @@ class Service:
         for name in self._names_of(member):
             data = await self._ask_peer(name, item.frame, ASK_TIMEOUT_S)
             if data is not None:
-                answer = data
-                await self.call(lambda: self._core.receive_answer(member, item.ask, answer))
+                await self.call(partial(self._core.receive_answer, member, item.ask, data))
                 return
         await self.call(lambda: self._core.receive_silence(member, item.ask))
 
@@ -201,15 +201,14 @@ class Service:
 
     async def _watch_peers(self) -> None:
         """Pull at once from whoever becomes reachable."""
-        assert self._transport is not None
-        while True:
+        while self._transport is not None:
             async with self._transport.subscribe() as events:
                 async for event in events:
                     log.info("peer_up" if event.up else "peer_down", peer=event.peer)
                     if event.up:
                         await self._pull(event.peer)
                         member = member_of(event.peer)
-                        await self.call(lambda: self._core.members_up((member,)))  # noqa: B023
+                        await self.call(partial(self._core.members_up, (member,)))
 
     async def _pull_always(self) -> None:
         while True:
@@ -224,9 +223,8 @@ class Service:
             data = await self._ask_peer(name, payload, PULL_TIMEOUT_S)
             if data is None:
                 return
-            page = data
             try:
-                if not await self.call(lambda: self._core.receive_page(name, page)):  # noqa: B023
+                if not await self.call(partial(self._core.receive_page, name, data)):
                     break
             except DecodeError as exc:
                 log.warning("page_unreadable", peer=name, detail=str(exc))

@@ -33,7 +33,7 @@ from comity.protocol.execution import (
     RunReference,
 )
 from comity.protocol.governance import Credential
-from comity.protocol.identifiers import PRODUCTION, sha256
+from comity.protocol.identifiers import DIGEST_BYTES, PRODUCTION, sha256
 from comity.protocol.limits import ASK_AGE_S_MAX, RECORD_BYTES_MAX
 from comity.protocol.outcome import Cause, Mode, Need, Obligation, full_extent, indices_of
 from comity.protocol.verified import VerifiedRecord
@@ -101,7 +101,7 @@ def draft(core: Core, form: StepForm, defaults: Defaults) -> Draft:
     purpose = form.purpose or defaults.purpose
     if not purpose:
         raise Refused("purpose_missing", "the step names no purpose and the node has no default", 422)
-    classes = _classes(core, form, purpose)
+    classes = _classes(core, form)
     code = _digest(form.code, "code")
     dedup = sha256(
         encode(
@@ -184,12 +184,12 @@ def _digest(text: str, what: str) -> bytes:
         value = bytes.fromhex(text)
     except ValueError as exc:
         raise Refused("form_invalid", f"{what}: not hexadecimal", 422) from exc
-    if len(value) != 32:
-        raise Refused("form_invalid", f"{what}: {len(value)} bytes where a digest has 32", 422)
+    if len(value) != DIGEST_BYTES:
+        raise Refused("form_invalid", f"{what}: {len(value)} bytes where a digest has {DIGEST_BYTES}", 422)
     return value
 
 
-def _classes(core: Core, form: StepForm, purpose: str) -> tuple[ItemClass, ...]:
+def _classes(core: Core, form: StepForm) -> tuple[ItemClass, ...]:
     """One class per output asset with equal declarations; its items are the partitions."""
     inputs = _inputs(core, form)
     groups: dict[tuple[str, tuple[str, ...], str, bool], list[Item]] = {}
@@ -369,17 +369,17 @@ def permitted_outputs(intent: Intent, permit: Permit) -> list[PermittedOutput]:
         group = intent.classes[claim.index]
         full = full_extent(len(group.items), len(group.columns))
         columns = [group.columns[i] for i in sorted(indices_of(claim.extent.columns))]
-        for index in sorted(indices_of(claim.extent.items)):
-            outputs.append(
-                PermittedOutput(
-                    asset=group.asset,
-                    partition=group.items[index].partition,
-                    mode="execute" if claim.mode is Mode.EXECUTE else "restrict",
-                    columns=columns,
-                    all_columns=claim.extent.columns == full.columns,
-                    obligations=[_term_form(obligation) for obligation in claim.obligations],
-                )
+        outputs.extend(
+            PermittedOutput(
+                asset=group.asset,
+                partition=group.items[index].partition,
+                mode="execute" if claim.mode is Mode.EXECUTE else "restrict",
+                columns=columns,
+                all_columns=claim.extent.columns == full.columns,
+                obligations=[_term_form(obligation) for obligation in claim.obligations],
             )
+            for index in sorted(indices_of(claim.extent.items))
+        )
     return outputs
 
 

@@ -32,7 +32,7 @@ from comity.protocol.envelope import SignedRecord, decode_record
 from comity.protocol.errors import DecodeError
 from comity.protocol.execution import Actuation, Claim, Content, Intent, Metering, Permit, Start
 from comity.protocol.frames import RecordBytes
-from comity.protocol.identifiers import Digest
+from comity.protocol.identifiers import DIGEST_BYTES, Digest
 from comity.protocol.outcome import indices_of
 from comity.protocol.verified import VerifiedRecord
 
@@ -76,8 +76,8 @@ def _hex(text: str, what: str) -> bytes:
         value = bytes.fromhex(text)
     except ValueError as exc:
         raise Refused("form_invalid", f"{what}: not hexadecimal", 422) from exc
-    if len(value) != 32:
-        raise Refused("form_invalid", f"{what}: {len(value)} bytes where an id has 32", 422)
+    if len(value) != DIGEST_BYTES:
+        raise Refused("form_invalid", f"{what}: {len(value)} bytes where an id has {DIGEST_BYTES}", 422)
     return value
 
 

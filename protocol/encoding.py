@@ -45,9 +45,10 @@ def pack(value: Value) -> bytes:
         LocalProtocolError: the value is outside of the model.
     """
     try:
-        return msgpack.packb(value, use_bin_type=True, strict_types=False)
+        packed: bytes = msgpack.packb(value, use_bin_type=True, strict_types=False)
     except (TypeError, ValueError, OverflowError, RecursionError) as exc:
         raise LocalProtocolError(f"not encodable: {exc}") from exc
+    return packed
 
 
 def encode(form: msgspec.Struct | Value) -> bytes:

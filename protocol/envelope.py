@@ -20,6 +20,7 @@ from comity.protocol.encoding import Form, decode, decode_value, encode, pack
 from comity.protocol.errors import DecodeError
 from comity.protocol.governance_state import GovernanceState
 from comity.protocol.identifiers import (
+    DIGEST_BYTES,
     Code,
     Digest,
     KeyId,
@@ -43,6 +44,7 @@ from comity.protocol.limits import (
 
 PAYLOAD_TYPE: Final = "application/vnd.comity.record.v1+msgpack"
 SIGNATURE_BYTES_MAX: Final = 4_096
+SUITE_BYTES_MAX: Final = 32
 
 
 class BodyReference(Form, frozen=True):
@@ -58,11 +60,11 @@ class Header(Form, frozen=True):
 
     `coalition` is the id of the genesis epoch record and is absent on that record alone. `member` and `key`
     are the author: an organization and one of the keys that it answers for. `authority` is the id of the node
-    certificate or credential that vouches for the key, absent where the key is the organization's own. `name` and `number` order what
-    one author says under one name: of two different records with equal author, kind, name and number neither
-    counts. `subject` lists the records that this one speaks of. `outcome` is the part of a body that decides
-    whether the record is adverse (docs/spec/record.md section 4); it stays when the body is erased, as does `governance`, the governance state of the data that an
-    actuation made.
+    certificate or credential that vouches for the key, absent where the key is the organization's own. `name`
+    and `number` order what one author says under one name: of two different records with equal author, kind,
+    name and number neither counts. `subject` lists the records that this one speaks of. `outcome` is the part
+    of a body that decides whether the record is adverse (docs/spec/record.md section 4); it stays when the body
+    is erased, as does `governance`, the governance state of the data that an actuation made.
     """
 
     v: Literal[1]
@@ -207,7 +209,9 @@ def decode_record(data: bytes) -> SignedRecord:
     signatures: list[Signature] = []
     for item in raw:
         match item:
-            case [bytes(key), str(suite), bytes(signature)] if len(key) == 32 and len(suite) <= 32:
+            case [bytes(key), str(suite), bytes(signature)] if (
+                len(key) == DIGEST_BYTES and len(suite) <= SUITE_BYTES_MAX
+            ):
                 if len(signature) > SIGNATURE_BYTES_MAX:
                     raise DecodeError("a signature is too long")
                 signatures.append(Signature(key, suite, signature))

@@ -127,8 +127,8 @@ class LaunchTicket(Form, frozen=True):
 class Observation(Form, frozen=True):
     """A fact that somebody answers for: a check's result, an approval, a dispute, anything that corroborates.
 
-    The header's subject names what it is about, its outcome what it says. `shown` is the digest of what an approver was shown. `weight` is what the
-    fact adds to an intent that relies on it.
+    The header's subject names what it is about, its outcome what it says. `shown` is the digest of what an
+    approver was shown. `weight` is what the fact adds to an intent that relies on it.
     """
 
     salt: Salt

@@ -43,6 +43,10 @@ class Kind:
         return "governance" if self.is_adverse(outcome) else self.log
 
 
+_EXECUTION: Final = range(32, 64)
+"""The numbers of the execution family."""
+
+
 def _kind(
     number: int,
     name: str,
@@ -52,7 +56,7 @@ def _kind(
     adverse: str = "",
     log: Log | None = None,
 ) -> Kind:
-    log = log or ("execution" if 32 <= number < 64 else "governance")
+    log = log or ("execution" if number in _EXECUTION else "governance")
     bad = frozenset(adverse.split())
     return Kind(
         number=number,

@@ -11,6 +11,7 @@ Spec: docs/spec/outcome.md.
 from __future__ import annotations
 
 import enum
+from itertools import pairwise
 from typing import Annotated, Final, TypeAlias, TypeVar
 
 import msgspec
@@ -139,7 +140,7 @@ def indices_of(ranges: Ranges) -> frozenset[int]:
 def ranges_are_canonical(ranges: Ranges) -> bool:
     """Ascending, each first <= last, with a gap between neighbours."""
     return all(first <= last for first, last in ranges) and all(
-        left[1] + 1 < right[0] for left, right in zip(ranges, ranges[1:], strict=False)
+        left[1] + 1 < right[0] for left, right in pairwise(ranges)
     )
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from conformance import build
 
 from comity.attestation import judgement as judgement_module
 from comity.attestation.engine import engine_id, results_digest, vectors, vectors_digest
+from conformance import build
 
 GOLDEN = Path(__file__).resolve().parents[1] / "vectors" / "engine.json"
 

@@ -9,16 +9,16 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stories import Pooled
-from world import ENGINE, INSTITUTE, NORTH, START, World
 
 from comity.attestation.authoring import NO_SALT
 from comity.attestation.offline import verify_bundle
 from comity.attestation.roots import Roots
 from comity.protocol.bundle import Bundle, decode_bundle
-from comity.protocol.envelope import assemble
+from comity.protocol.envelope import SignedRecord, assemble
 from comity.protocol.errors import ComityError, DecodeError, VerificationError
 from comity.protocol.identifiers import sha256
+from stories import Pooled
+from world import ENGINE, INSTITUTE, NORTH, START, Organization, World
 
 STORY = Pooled.told()
 DATA = STORY.bundle().encoded()
@@ -205,9 +205,10 @@ def test_work_started_after_the_permit_ended() -> None:
     assert caught.value.reason == "permit_expired"
 
 
-def made_start(organization, actuation) -> bytes:  # type: ignore[no-untyped-def]
-    body = organization.holdings.get(actuation.id).body
-    start: bytes = body.start
+def made_start(organization: Organization, actuation: SignedRecord) -> bytes:
+    record = organization.holdings.get(actuation.id)
+    assert record is not None
+    start: bytes = record.body.start
     return start
 
 

@@ -7,6 +7,17 @@ from typing import Any
 
 import msgspec
 import pytest
+
+from comity.attestation.authoring import NO_SALT, Author
+from comity.attestation.lineage import state_after
+from comity.attestation.tally import Permitted, Refused, Undecided, permit_problem, tally
+from comity.attestation.voter import AskArrived, Decline, SendVote
+from comity.protocol.envelope import SignedRecord
+from comity.protocol.execution import Ask, Item, ItemClass, Permit, ScopeEpoch
+from comity.protocol.governance_state import GovernanceState
+from comity.protocol.identifiers import sha256
+from comity.protocol.outcome import Mode, full_extent, supports
+from stories import permit_of, released
 from world import (
     BOARD,
     CONTEXT,
@@ -20,16 +31,6 @@ from world import (
     World,
     key,
 )
-
-from comity.attestation.authoring import NO_SALT, Author
-from comity.attestation.lineage import state_after
-from comity.attestation.tally import Permitted, Refused, Undecided, permit_problem, tally
-from comity.attestation.voter import AskArrived, Decline, SendVote
-from comity.protocol.envelope import SignedRecord
-from comity.protocol.execution import Ask, Item, ItemClass, Permit, ScopeEpoch
-from comity.protocol.governance_state import GovernanceState
-from comity.protocol.identifiers import sha256
-from comity.protocol.outcome import Mode, full_extent, supports
 
 
 def votes_of(world: World, ask: SignedRecord, intent: SignedRecord, now: int = START) -> dict[str, Any]:
@@ -50,29 +51,6 @@ def causes(pursuit: Any) -> set[str]:
 
 def needs(pursuit: Any) -> set[str]:
     return {need.code for need in pursuit.needs}
-
-
-def released(world: World, name: str, run: str = "run-1") -> SignedRecord:
-    """A promoted actuation of `released`, made by a clinic from its patients."""
-    clinic = world[name]
-    patients = clinic.actuate(_permit(world, clinic.intent("patients", run=run)))
-    pursuit = world.decide(
-        clinic.intent(
-            "released",
-            inputs=(patients.id,),
-            columns=("inst", "time", "status", "age", "sex", "ph_ecog", "meal_cal", "age_decade"),
-            purpose="survival_study",
-            run=run,
-        )
-    )
-    assert pursuit.standing == "permitted", causes(pursuit)
-    return clinic.actuate(pursuit.permit.record)
-
-
-def _permit(world: World, intent: SignedRecord, *offered: SignedRecord) -> SignedRecord:
-    pursuit = world.decide(intent, offered)
-    assert pursuit.standing == "permitted", (causes(pursuit), needs(pursuit))
-    return pursuit.permit.record
 
 
 def lineage_of(world: World, actuation: SignedRecord) -> list[SignedRecord]:
@@ -241,7 +219,7 @@ def test_adverse_record_by_someone_not_entitled() -> None:
     north, board = world[NORTH], world[BOARD]
     credential = north.credentials["automation/main"][1]
     invented = board.revoke(credential.id)
-    patients = north.actuate(_permit(world, north.intent("patients")))
+    patients = north.actuate(permit_of(world, north.intent("patients")))
     failed = board.observe(patients.id, "failed")
     world.tell(invented, failed)
     pursuit = world.decide(north.intent("plain/a", inputs=(patients.id,)))
@@ -300,7 +278,7 @@ def test_ownership_laundered_through_one_hop() -> None:
     institute = world[INSTITUTE]
     north = released(world, NORTH)
     world.tell(*lineage_of(world, north), only=[INSTITUTE])
-    hop = institute.actuate(_permit(world, institute.intent("plain/hop", inputs=(north.id,))))
+    hop = institute.actuate(permit_of(world, institute.intent("plain/hop", inputs=(north.id,))))
     assert hop.header.governance is not None
     assert set(hop.header.governance.owners) == {INSTITUTE, NORTH}
     second = institute.intent("plain/second", inputs=(hop.id,))
@@ -308,7 +286,7 @@ def test_ownership_laundered_through_one_hop() -> None:
     assert pursuit.standing == "deferred"
     assert {n.parameters["member"] for n in pursuit.needs if n.code == "consent"} == {NORTH}
     world.tell(world[NORTH].transition(f"{INSTITUTE}/plain/third"))
-    third = institute.actuate(_permit(world, institute.intent("plain/third", inputs=(hop.id,))))
+    third = institute.actuate(permit_of(world, institute.intent("plain/third", inputs=(hop.id,))))
     assert third.header.governance is not None
     assert third.header.governance.owners == (INSTITUTE,)
     after = world.decide(institute.intent("plain/after", inputs=(third.id,)), down=[NORTH])
@@ -321,7 +299,7 @@ def test_actuation_that_forgets_an_owner() -> None:
     institute = world[INSTITUTE]
     north = released(world, NORTH)
     world.tell(*lineage_of(world, north), only=[INSTITUTE])
-    permit = _permit(world, institute.intent("plain/hop", inputs=(north.id,)))
+    permit = permit_of(world, institute.intent("plain/hop", inputs=(north.id,)))
     held = institute.holdings.get(permit.id)
     assert held is not None
     state: GovernanceState = state_after(held.body.claims[0])
@@ -398,7 +376,8 @@ def test_approval_of_something_else_than_was_shown() -> None:
         assets=(f"{INSTITUTE}/**",),
     )
     world.tell(world[SOUTH].credentials["operator/dpo"][1])
-    for number, changes in enumerate(({"shown": sha256(b"another page")}, {"not_after": START - 1})):
+    wrong: tuple[dict[str, Any], ...] = ({"shown": sha256(b"another page")}, {"not_after": START - 1})
+    for number, changes in enumerate(wrong):
         intent = institute.intent("pooled", run=f"run-{number}")
         institute.holdings.admit([world[SOUTH].approve("operator/dpo", intent, **changes)])
         assert world.decide(intent).standing == "deferred"
@@ -484,7 +463,7 @@ def test_preview_never_reaches_production() -> None:
     world.tell(north.credentials["automation/preview"][1])
     preview = north.intent("plain/a", who="automation/preview", realm="preview/feature")
     made = north.actuate(
-        _permit(world, preview),
+        permit_of(world, preview),
     )
     assert made.header.governance is not None
     production = world.decide(north.intent("plain/b", inputs=(made.id,)))
@@ -504,7 +483,7 @@ def test_trust_that_steps_down_silently() -> None:
     world = World()
     north = world[NORTH]
     first = north.intent("plain/a")
-    made = north.actuate(_permit(world, first, north.evidence(first)))
+    made = north.actuate(permit_of(world, first, north.evidence(first)))
     assert made.header.governance is not None
     assert made.header.governance.tier == 1
     pursuit = world.decide(north.intent("plain/b", inputs=(made.id,)))
@@ -542,7 +521,7 @@ def test_column_named_beyond_the_extent() -> None:
     """An actuation that carries a column which the permit left out is no lineage."""
     world = World()
     north = world[NORTH]
-    patients = north.actuate(_permit(world, north.intent("patients")))
+    patients = north.actuate(permit_of(world, north.intent("patients")))
     columns = ("time", "age")
     pursuit = world.decide(
         north.intent("released", inputs=(patients.id,), columns=columns, purpose="survival_study")
@@ -563,7 +542,7 @@ def test_column_named_beyond_the_extent() -> None:
 def test_restriction_is_what_the_policy_says() -> None:
     world = World()
     north = world[NORTH]
-    patients = north.actuate(_permit(world, north.intent("patients")))
+    patients = north.actuate(permit_of(world, north.intent("patients")))
     columns = ("inst", "time", "status", "age", "sex", "ph_ecog", "meal_cal", "age_decade")
     pursuit = world.decide(
         north.intent("released", inputs=(patients.id,), columns=columns, purpose="survival_study")
@@ -583,7 +562,7 @@ def test_items_of_a_class_with_different_facts() -> None:
     institute = world[INSTITUTE]
     north = released(world, NORTH)
     world.tell(*lineage_of(world, north), only=[INSTITUTE])
-    plain = institute.actuate(_permit(world, institute.intent("plain/own")))
+    plain = institute.actuate(permit_of(world, institute.intent("plain/own")))
     group = ItemClass(
         asset=f"{INSTITUTE}/plain/mixed",
         items=(

@@ -1,14 +1,15 @@
 """Every kind of step that Dagster can start is gated before its function runs."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 import pytest
-from dagster_runs import failure, materialize, materialized
-from fake_node import FakeNode, execute, refused
 
 from comity.dagster_bridge import govern
 from comity.node.forms import InputForm
+from dagster_runs import failure, materialize, materialized
+from fake_node import FakeNode, execute, refused
 
 
 class Ran:
@@ -69,7 +70,7 @@ def test_coroutines_and_asynchronous_generators_are_gated(node: FakeNode, ran: R
         return 1
 
     @dg.multi_asset(specs=[dg.AssetSpec("left"), dg.AssetSpec("right")])
-    async def pair():  # type: ignore[no-untyped-def]  # Dagster takes no AsyncIterator here
+    async def pair() -> Any:  # Dagster takes no AsyncIterator here
         ran("pair")
         yield dg.MaterializeResult(asset_key="left")
         yield dg.MaterializeResult(asset_key="right")
@@ -267,7 +268,7 @@ def test_a_job_that_only_a_schedule_or_a_sensor_knows_is_gated(node: FakeNode, r
 
 
 def test_an_op_made_without_a_decorator_is_gated(node: FakeNode, ran: Ran) -> None:
-    def compute(_context, _inputs):  # type: ignore[no-untyped-def]  # Dagster allows no annotation of ours here
+    def compute(*given: Any) -> Any:  # Dagster allows no annotation of ours on a context
         ran("bare")
         yield dg.Output(1, "result")
 
@@ -297,7 +298,7 @@ def test_an_observation_is_gated(node: FakeNode, ran: Ran) -> None:
     assert not job.execute_in_process(raise_on_error=False).success
     assert ran.names == []
     assert (node.steps[0].outputs, node.steps[0].inputs) == ([], [InputForm("upstream")])
-    node.otherwise = lambda form: execute(form)
+    node.otherwise = execute
     assert job.execute_in_process().success
     assert ran.names == ["upstream"]
 

@@ -21,6 +21,7 @@ from comity.gossip.streams import (
 )
 from comity.gossip.transport import Bounds, Reason, RequestError
 from comity.protocol.errors import TransportError
+from roads import DEADLINE_S
 
 pytestmark = pytest.mark.trio
 PEER = "spiffe://south.example/node/n1"
@@ -68,7 +69,9 @@ class Wire:
 
 
 @asynccontextmanager
-async def running(stream: RequestStream | AnswerStream) -> AsyncGenerator[trio.Event, None]:
+async def running(
+    stream: RequestStream | AnswerStream, within_s: float = DEADLINE_S
+) -> AsyncGenerator[trio.Event, None]:
     """The stream runs meanwhile; the event says that it has ended."""
     ended = trio.Event()
 
@@ -76,10 +79,11 @@ async def running(stream: RequestStream | AnswerStream) -> AsyncGenerator[trio.E
         await stream.run()
         ended.set()
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(run)
-        yield ended
-        nursery.cancel_scope.cancel()
+    with trio.fail_after(within_s):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            yield ended
+            nursery.cancel_scope.cancel()
 
 
 def request(number: int, payload: bytes = b"") -> Frame:
@@ -148,7 +152,7 @@ async def test_a_silent_connection_is_given_up(autojump_clock: MockClock) -> Non
     wire = Wire()
     stream = RequestStream(PEER, wire, Bounds())
     found: list[object] = []
-    async with running(stream) as ended:
+    async with running(stream, 60) as ended:
         for _ in range(2):
             for _ in range(SILENT_TIMEOUTS_MAX - 1):
                 await ask(stream, b"", found)
@@ -267,7 +271,7 @@ async def test_a_handler_that_hangs_gives_its_place_back(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     wire = Wire()
-    async with running(AnswerStream(PEER, wire, never, Bounds(in_flight=1))):
+    async with running(AnswerStream(PEER, wire, never, Bounds(in_flight=1)), 3 * HANDLER_S_MAX):
         began = trio.current_time()
         wire.say(request(0), request(1))
         failed = Frame(FrameKind.FAILURE, 0, b"failed")

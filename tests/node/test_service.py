@@ -14,6 +14,7 @@ from comity.node.forms import (
     ActuationForm,
     InputForm,
     OutputForm,
+    ReadAnswer,
     ReadForm,
     StartForm,
     StepAnswer,
@@ -139,7 +140,7 @@ async def test_a_partner_reads_what_was_made_and_notices_what_was_changed(autoju
         assert answer.outcome == "execute"
         asset = f"{NORTH}/plain/a"
 
-        def read(content: bytes, side: str = sidecar):  # type: ignore[no-untyped-def]
+        def read(content: bytes, side: str = sidecar) -> ReadAnswer:
             return work.read(
                 institute.core,
                 ReadForm(answer.intent, asset, sha256(content).hex(), len(content), sidecar=side),

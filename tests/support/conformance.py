@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
-from stories import COLUMNS, permit_of, released, share
-from world import BOARD, INSTITUTE, NORTH, SOUTH, START, YEAR, World
+from typing import Any
 
 from comity.attestation.exporting import export_bundle
+from comity.attestation.holdings import Holdings
 from comity.protocol.bundle import Bundle
+from comity.protocol.envelope import SignedRecord
 from comity.protocol.execution import Item, ItemClass
 from comity.protocol.identifiers import sha256
+from stories import COLUMNS, permit_of, released, share
+from world import BOARD, INSTITUTE, NORTH, SOUTH, START, YEAR, World
 
 
 def build() -> Bundle:
@@ -20,8 +23,8 @@ def build() -> Bundle:
     north, south, institute = world[NORTH], world[SOUTH], world[INSTITUTE]
     votes: list[bytes] = []
 
-    def ask(intent, *offered, down=()):  # type: ignore[no-untyped-def]
-        pursuit = world.decide(intent, offered, down=down)
+    def ask(intent: SignedRecord, *offered: SignedRecord) -> Any:
+        pursuit = world.decide(intent, offered)
         chosen = pursuit.votes.get(BOARD) or next(iter(pursuit.votes.values()))
         votes.append(chosen.id)
         world[intent.header.member].holdings.admit([v.record for v in pursuit.votes.values()])
@@ -139,7 +142,7 @@ def build() -> Bundle:
     return export_bundle(votes, _everything(world))
 
 
-def _everything(world: World):  # type: ignore[no-untyped-def]
+def _everything(world: World) -> Holdings:
     """One member that holds what all of them hold."""
     holdings = world[BOARD].holdings
     for name in world.members:

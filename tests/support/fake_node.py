@@ -1,7 +1,7 @@
-"""A node's local API with scripted decisions: HTTP over a Unix socket, as `docs`' API says, without any crypto.
+"""A node's local API with scripted decisions: HTTP over a Unix socket, as a node serves it, without any crypto.
 
-It keeps every call, and it keeps a ledger of what was made, so that a read is admitted only for the very bytes
-that an actuation named.
+It keeps every call, and it keeps a ledger of what was made, so that a read is admitted only for the very
+bytes that an actuation named.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def intent_of(form: StepForm) -> str:
 class FakeNode:
     """A node in a home of its own, which answers while the context lasts.
 
-    `decisions` holds the answers for a step, by its name: one for ever, or a list that is used up to its last.
+    `decisions` holds the answers for a step, by its name: one for ever, or a list used up to its last.
     """
 
     home: Path

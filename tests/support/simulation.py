@@ -12,11 +12,11 @@ import heapq
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Any
 
 import msgspec
-from world import START, Organization, World
 
 from comity.attestation.authoring import NO_SALT
 from comity.attestation.requester import (
@@ -35,6 +35,7 @@ from comity.attestation.voter import AskArrived, Decline, SendVote
 from comity.protocol.envelope import SignedRecord
 from comity.protocol.execution import Permit, Refusal, Vote
 from comity.protocol.outcome import Mode, Outcome, execute, extent_within, supports
+from world import START, Organization, World
 
 Liar = Callable[["Simulation", Organization, SignedRecord], list[SignedRecord]]
 
@@ -162,7 +163,7 @@ class Simulation:
                     case Decline():
                         declined = Declined(target, effect.ask, effect.code, effect.missing)
                         self.note("declined", target, effect.code)
-                        self.send(target, source, lambda d=declined: self.request(source, d))  # type: ignore[misc]
+                        self.send(target, source, partial(self.request, source, declined))
                     case _:
                         pass
 
@@ -217,7 +218,7 @@ class Simulation:
 
 def yes_man(simulation: Simulation, organization: Organization, vote: SignedRecord) -> list[SignedRecord]:
     """Says execute to everything, whatever was judged."""
-    return [_rewrite(organization, vote, lambda full: execute(full))]
+    return [_rewrite(organization, vote, execute)]
 
 
 def naysayer(simulation: Simulation, organization: Organization, vote: SignedRecord) -> list[SignedRecord]:

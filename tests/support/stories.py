@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from world import FOUR, INSTITUTE, NORTH, SOUTH, START, YEAR, World
-
 from comity.attestation.exporting import export_bundle
 from comity.attestation.roots import Roots
 from comity.protocol.bundle import Bundle
 from comity.protocol.envelope import SignedRecord
+from world import FOUR, INSTITUTE, NORTH, SOUTH, START, YEAR, World
 
 COLUMNS = ("inst", "time", "status", "age", "sex", "ph_ecog", "meal_cal", "age_decade")
 

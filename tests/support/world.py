@@ -238,10 +238,7 @@ class Organization:
             delegations=1,
         )
         body = msgspec.structs.replace(body, **changes)
-        if under is None:
-            issuer = self.owner
-        else:
-            issuer = self.credentials[under][0]
+        issuer = self.owner if under is None else self.credentials[under][0]
         record = issuer.write("credential", body, START - 500, name=who)
         holder = Author(
             self.name,
@@ -265,10 +262,10 @@ class Organization:
     def transition(self, asset: str, kind: str = "release", **changes: Any) -> SignedRecord:
         body = Transition(
             salt=NO_SALT,
-            type=kind,
+            type=kind,  # type: ignore[arg-type]
             asset=asset,
             not_before=START - 1000,
-            not_after=START + YEAR,  # type: ignore[arg-type]
+            not_after=START + YEAR,
         )
         return self.owner.write("transition", msgspec.structs.replace(body, **changes), START - 300)
 
