@@ -232,19 +232,20 @@ def _meet_obligations(table: Table, obligations: Iterable[tuple[str, int]]) -> t
 
 def _group_codes(column: Any) -> tuple[Any, list[str]]:
     """A column's groups: the index of each row's value, -1 for none, and the values."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if pa.types.is_floating(column.type):
+    array = column.combine_chunks()
+    if pa.types.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    if pa.types.is_null(array.type):
+        return array.is_null().to_numpy(zero_copy_only=False).astype("int64") * -1, []
+    if pa.types.is_floating(array.type):
         # Not a number is no value: it is equal to nothing, so it makes no group.
-        column = pc.if_else(pc.is_nan(column), None, column)
+        array = pc.if_else(pc.is_nan(array), None, array)
     try:
-        encoded = column.dictionary_encode().combine_chunks()
+        encoded = array.dictionary_encode()
     except pa.ArrowException as exc:
         raise _unwritable(
-            "obligation_column_invalid", f"rows cannot be grouped by a {column.type}: {exc}"
+            "obligation_column_invalid", f"rows cannot be grouped by a {array.type}: {exc}"
         ) from exc
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.chunk(0) if encoded.num_chunks else pa.array([], column.type).dictionary_encode()
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype("int64")
     return codes, [_text(value) for value in encoded.dictionary.to_pylist()]
 
@@ -279,8 +280,6 @@ def _compacted(column: Any) -> Any:
     import numpy as np
 
     array = column.unify_dictionaries().combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0) if array.num_chunks else pa.array([], column.type)
     used = np.unique(array.indices.drop_null().to_numpy(zero_copy_only=False))
     position = np.zeros(len(array.dictionary) + 1, dtype="int64")
     position[used] = np.arange(len(used))

@@ -264,7 +264,8 @@ def _node_problems(file: CoalitionFile, entry: MemberEntry, node: NodeEntry) -> 
 
 def _is(value: Any, form: Any) -> bool:
     try:
-        msgspec.convert(value, form, strict=True)
+        # `builtin_types`: else a text would do for bytes, as base64.
+        msgspec.convert(value, form, strict=True, builtin_types=(bytes,))
     except msgspec.ValidationError:
         return False
     return True

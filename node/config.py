@@ -69,7 +69,7 @@ class Config:
         values = {setting.field: getattr(self, setting.field) for setting in _SETTINGS}
         for setting in _SETTINGS:
             value = values[setting.field]
-            if value is None and not setting.required:
+            if value is None and setting.optional:
                 continue
             try:
                 same = setting.read(setting.raw(value)) == value
@@ -94,8 +94,9 @@ def _same(value: Any) -> Any:
 class _Setting:
     """One key of the file.
 
-    `read` makes its value of what TOML holds and raises ValueError where that is not what is `wanted`; `raw`
-    is the way back. `table` is empty at the top of the file.
+    `read` makes its value of what TOML holds and raises ValueError where that is not what is `wanted`;
+    `raw` is the way back. `table` is empty at the top of the file. `required` keys have no default; the
+    value of an `optional` one may be None.
     """
 
     name: str
@@ -105,6 +106,7 @@ class _Setting:
     raw: Callable[[Any], Any] = _same
     table: str = ""
     required: bool = False
+    optional: bool = False
     example: str = ""
 
     @property
@@ -204,6 +206,7 @@ _SETTINGS: Final = (
         digest_of,
         "The credential of runs that no person or agent asked for with a ticket, such as schedules.",
         raw=bytes.hex,
+        optional=True,
         example="0" * 64,
     ),
     _Setting(

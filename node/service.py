@@ -58,6 +58,7 @@ class Service:
         self._wake_at = math.inf
         self._woken = trio.Event()
         self._nursery: trio.Nursery | None = None
+        self._asking = 0
 
     # What the connections call
 
@@ -87,10 +88,14 @@ class Service:
         """Wait until `done` (run in the worker's thread) is true, at most so long."""
         with trio.move_on_after(min(max(wait_s, 0.0), WAIT_S_MAX)):
             while True:
-                event = self._changed.setdefault(intent, trio.Event())
+                event = self.changed(intent)
                 if await self.call(done):
                     return
                 await event.wait()
+
+    def changed(self, intent: bytes) -> trio.Event:
+        """An event that is set when the intent's standing changes next."""
+        return self._changed.setdefault(intent, trio.Event())
 
     async def fetch_head(self, asset: str, partition: str) -> None:
         """Ask an asset's writer for its newest promoted actuation; without an answer nothing changes."""
@@ -151,13 +156,23 @@ class Service:
         """The nodes of a member that are connected, in the order of their names."""
         return sorted(name for name in self.connected_nodes() if member_of(name) == member)
 
+    @property
+    def asking(self) -> int:
+        """Asks that still wait for somebody's answer."""
+        return self._asking
+
     async def _send_ask(self, item: OutgoingAsk) -> None:
-        async with trio.open_nursery() as nursery:
-            for member in item.members:
-                if member == self._core.identity.member:
+        self._asking += 1
+        try:
+            async with trio.open_nursery() as nursery:
+                # The others first: while they judge, so does this node.
+                for member in item.members:
+                    if member != self._core.identity.member:
+                        nursery.start_soon(self._ask_member, member, item)
+                if self._core.identity.member in item.members:
                     nursery.start_soon(self._ask_self, item)
-                else:
-                    nursery.start_soon(self._ask_member, member, item)
+        finally:
+            self._asking -= 1
 
     async def _ask_self(self, item: OutgoingAsk) -> None:
         member = self._core.identity.member

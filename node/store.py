@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from comity.protocol.encoding import pack
+from comity.protocol.encoding import encode, pack
 from comity.protocol.envelope import SignedRecord
 from comity.protocol.errors import LocalProtocolError
 from comity.protocol.identifiers import sha256
@@ -272,7 +272,7 @@ class Store(Protocol):
         """Keep what was withheld; the newest word on (intent, asset, partition, obligation, column) stands.
 
         Raises:
-            LocalProtocolError: more values than `WITHHELD_BYTES_MAX` holds.
+            LocalProtocolError: more than `ITEMS_MAX` values, or more than `WITHHELD_BYTES_MAX` holds.
         """
         ...
 
@@ -351,12 +351,13 @@ def withheld_bytes(row: Withheld) -> bytes:
     """The values of a withheld row, written canonically.
 
     Raises:
-        LocalProtocolError: more than `WITHHELD_BYTES_MAX`.
+        LocalProtocolError: more than `ITEMS_MAX` values or `WITHHELD_BYTES_MAX` bytes, or one text too long.
     """
-    packed = pack(list(row.values))
-    if len(packed) > WITHHELD_BYTES_MAX:
+    packed = encode(list(row.values))
+    if len(row.values) > ITEMS_MAX or len(packed) > WITHHELD_BYTES_MAX:
         raise LocalProtocolError(
-            f"{len(packed)} bytes of withheld values; at most {WITHHELD_BYTES_MAX} are kept"
+            f"{len(row.values)} withheld values of {len(packed)} bytes; "
+            f"at most {ITEMS_MAX} of {WITHHELD_BYTES_MAX} are kept"
         )
     return packed
 

@@ -23,6 +23,7 @@ import stat
 import threading
 from collections.abc import Collection, Generator, Iterable, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -74,6 +75,12 @@ PAGE_BYTES: Final = 2_048
 instead of 39; of a quarter, so many that the processor notices."""
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+
+
+@cache
+def _statements() -> Statements:
+    """Compiling them takes longer than opening a store."""
+    return Statements(sqlite.dialect())
 
 
 class _Translated:
@@ -129,7 +136,7 @@ class SqliteStore:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._translated = _Translated(path)
-        self._statements = Statements(sqlite.dialect())
+        self._statements = _statements()
         self._write_lock = threading.RLock()
         self._read_lock = threading.Lock()
         self._depth = 0

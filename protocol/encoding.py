@@ -106,11 +106,11 @@ def decode(data: bytes, form: type[T], bytes_max: int, array_max: int = ITEMS_MA
     return typed
 
 
-def _unpack(data: bytes, bytes_max: int, array_max: int) -> Any:
+def _unpack(data: bytes, bytes_max: int, array_max: int) -> Value:
     if len(data) > bytes_max:
         raise DecodeError(f"{len(data)} bytes where at most {bytes_max} are allowed")
     try:
-        return msgpack.unpackb(
+        value: Value = msgpack.unpackb(
             data,
             raw=False,
             use_list=True,
@@ -125,6 +125,7 @@ def _unpack(data: bytes, bytes_max: int, array_max: int) -> Any:
     except (ValueError, TypeError, RecursionError, OverflowError, msgpack.UnpackException) as exc:
         # ExtraData, StackError, FormatError, OutOfData and bad UTF-8 are all ValueErrors or UnpackExceptions.
         raise DecodeError(f"malformed MessagePack: {type(exc).__name__}") from exc
+    return value
 
 
 def _problem(value: Any, depth: int) -> str | None:

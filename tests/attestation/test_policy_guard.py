@@ -10,13 +10,13 @@ import hashlib
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from typing import Final
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import hostile_policies
 from comity.attestation.policy_guard import (
     BRACKETS_DEEP_MAX,
     CONDITIONALS_MAX,
@@ -148,7 +148,7 @@ def test_any_text_is_compiled_or_refused_with_a_reason(text: str) -> None:
 
 
 def test_hostile_nesting_never_ends_the_interpreter() -> None:
-    program = Path(__file__).with_name("hostile_policies.py")
+    program = hostile_policies.__file__
     done = subprocess.run(
         [sys.executable, "-P", program], capture_output=True, text=True, timeout=60, check=False
     )

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from said import KEY, say, say_epoch
 
 from comity.attestation.epochs import chain, signatures_missing
 from comity.attestation.roots import format_roots, parse_roots
@@ -30,6 +29,7 @@ from comity.protocol.envelope import Header, SignedRecord, body_reference
 from comity.protocol.errors import ConfigError
 from comity.protocol.governance import Epoch, NodeCertificate
 from comity.protocol.records import decode_body
+from said import KEY, say, say_epoch
 
 NORTH, SOUTH, BOARD = "clinic-north.example", "clinic-south.example", "board.example"
 KEYS = {name: SigningKey.from_seed(name.encode().ljust(32)) for name in (NORTH, SOUTH, BOARD)}
@@ -84,8 +84,16 @@ DRAFTED = dataclasses.replace(GATHERING, draft=DRAFT)
 FOUNDED = CoalitionFile(
     "lung",
     1_767_225_600,
-    (entry(SOUTH, node_of(SOUTH)), entry(NORTH, dataclasses.replace(node_of(NORTH), node=f"spiffe://{NORTH}/node/n1"))),
-    (GENESIS, certificate(NORTH, GENESIS.id), certificate(SOUTH, GENESIS.id), say("policy", coalition=GENESIS.id)),
+    (
+        entry(SOUTH, node_of(SOUTH)),
+        entry(NORTH, dataclasses.replace(node_of(NORTH), node=f"spiffe://{NORTH}/node/n1")),
+    ),
+    (
+        GENESIS,
+        certificate(NORTH, GENESIS.id),
+        certificate(SOUTH, GENESIS.id),
+        say("policy", coalition=GENESIS.id),
+    ),
 )
 SUCCEEDING = dataclasses.replace(FOUNDED, members=(*FOUNDED.members, entry(BOARD)), draft=SUCCESSOR)
 STATES = {"gathering": GATHERING, "drafted": DRAFTED, "founded": FOUNDED, "succeeding": SUCCEEDING}
@@ -128,6 +136,7 @@ def test_members_sign_a_draft_on_its_way_from_hand_to_hand() -> None:
     assert signatures_missing(draft, body.members) == (SOUTH,)
     signed = dataclasses.replace(DRAFTED, draft=add_signature(draft, KEYS[SOUTH]))
     again = parse_coalition(format_coalition(signed)).draft
+    assert again is not None
     assert again == GENESIS
     founded = CoalitionFile(GATHERING.name, GATHERING.made, GATHERING.members, (again,))
     assert chain(founded.epochs)[-1].id == GENESIS.id
@@ -135,7 +144,12 @@ def test_members_sign_a_draft_on_its_way_from_hand_to_hand() -> None:
 
 def test_roots_pin_the_newest_epoch_that_is_signed() -> None:
     roots = SUCCEEDING.roots()
-    assert (roots.coalition, roots.epoch_number, roots.epoch, roots.name) == (GENESIS.id, 0, GENESIS.id, "lung")
+    assert (roots.coalition, roots.epoch_number, roots.epoch, roots.name) == (
+        GENESIS.id,
+        0,
+        GENESIS.id,
+        "lung",
+    )
     assert parse_roots(format_roots(roots)) == roots
     for state in (GATHERING, DRAFTED):
         with pytest.raises(ConfigError, match="no roots yet"):
@@ -161,10 +175,28 @@ def line_of(text: str, beginning: str, nth: int = 0) -> int:
         ('name = "lung"', f'name = "{"x" * 256}"', "name", "name", "not allowed"),
         ('name = "lung"', 'nam = "lung"', "nam", "nam", "unknown key; did you mean name?"),
         ("made = 2026-01-01T00:00:00Z", "made = 2026", "made", "made", "not a date and time"),
-        (GENESIS.id.hex(), "00" * 32, "coalition", "coalition", "not what the epoch records of this file say"),
+        (
+            GENESIS.id.hex(),
+            "00" * 32,
+            "coalition",
+            "coalition",
+            "not what the epoch records of this file say",
+        ),
         (GENESIS.id.hex(), "00" * 31, "coalition", "coalition", "not 64 hex digits"),
-        ("epoch_number = 0", "epoch_number = 1", "epoch_number", "epoch_number", "not what the epoch records"),
-        (f'epoch = "{GENESIS.id.hex()}"', f'epoch = "{"11" * 32}"', "epoch =", "epoch", "not what the epoch records"),
+        (
+            "epoch_number = 0",
+            "epoch_number = 1",
+            "epoch_number",
+            "epoch_number",
+            "not what the epoch records",
+        ),
+        (
+            f'epoch = "{GENESIS.id.hex()}"',
+            f'epoch = "{"11" * 32}"',
+            "epoch =",
+            "epoch",
+            "not what the epoch records",
+        ),
         (f'id = "{NORTH}"', 'id = "North"', "id = ", "members[0].id", "not a domain in lower case"),
         (
             f'id = "{NORTH}"',
@@ -188,8 +220,20 @@ def line_of(text: str, beginning: str, nth: int = 0) -> int:
             "the epoch record gives it other keys",
         ),
         (KEYS[NORTH].public.value.hex(), "zz", "keys", "members[0].keys", "not a list of keys"),
-        (f'node = "spiffe://{NORTH}', f'node = "spiffe://{BOARD}', "[[members]]", "members[0]", "not the name of a node"),
-        (f'node = "spiffe://{NORTH}', 'nodes = "spiffe://', "nodes", "members[0].nodes[0].nodes", "did you mean node?"),
+        (
+            f'node = "spiffe://{NORTH}',
+            f'node = "spiffe://{BOARD}',
+            "[[members]]",
+            "members[0]",
+            "not the name of a node",
+        ),
+        (
+            f'node = "spiffe://{NORTH}',
+            'nodes = "spiffe://',
+            "nodes",
+            "members[0].nodes[0].nodes",
+            "did you mean node?",
+        ),
         (TRANSPORT.hex(), "00" * 32, "[[members]]", "members[0]", "its certificate is for other keys"),
         (TRANSPORT.hex(), "00", "transport_key", "members[0].nodes[0].transport_key", "not 64 hex digits"),
         (f"/dns/{NORTH}/tcp/4001", "north", "addresses", "members[0].nodes[0].addresses", "host:port"),
@@ -199,7 +243,9 @@ def line_of(text: str, beginning: str, nth: int = 0) -> int:
         ("policy = [", "vote = [", "vote", "records.vote", "unknown key"),
     ],
 )
-def test_a_mistake_is_named_with_file_line_and_key(old: str, new: str, at: str, key: str, problem: str) -> None:
+def test_a_mistake_is_named_with_file_line_and_key(
+    old: str, new: str, at: str, key: str, problem: str
+) -> None:
     text = format_coalition(FOUNDED)
     assert old in text
     text = text.replace(old, new, 1)
@@ -216,14 +262,16 @@ def test_the_place_of_a_mistake_does_not_depend_on_the_order_of_members() -> Non
     turned = f"{head}\n[[members]]\n{south}\n[[members]]\n{north}\n[records]\n{records}"
     assert parse_coalition(turned) == FOUNDED
     broken = turned.replace(f'namespaces = ["{NORTH}"]', f'namespaces = ["{BOARD}"]')
-    with pytest.raises(ConfigError, match=rf"c.toml:{line_of(broken, '[[members]]', 1)}: members\[1\]: the epoch"):
+    with pytest.raises(
+        ConfigError, match=rf"c.toml:{line_of(broken, '[[members]]', 1)}: members\[1\]: the epoch"
+    ):
         parse_coalition(broken, "c.toml")
 
 
 def test_a_record_that_was_changed_is_no_record() -> None:
     text = format_coalition(FOUNDED)
     start = text.index("policy = [") + 40
-    for end in (text[start] == "A" and "B" or "A", "!"):
+    for end in ((text[start] == "A" and "B") or "A", "!"):
         with pytest.raises(ConfigError, match=r"records.policy: not a list, each a signed record in base64"):
             parse_coalition(text[:start] + end + text[start + 1 :])
 
@@ -234,10 +282,13 @@ def test_a_record_that_was_changed_is_no_record() -> None:
         ({"name": "x" * 256}, "name"),
         ({"made": -1}, "made"),
         ({"members": (entry(NORTH), entry(NORTH))}, "members"),
-        ({"members": tuple(MemberEntry(f"a{i}.example", (KEY.public,), ("a",)) for i in range(27))}, "members"),
+        (
+            {"members": tuple(MemberEntry(f"a{i}.example", (KEY.public,), ("a",)) for i in range(27))},
+            "members",
+        ),
         ({"members": (entry(NORTH), MemberEntry(SOUTH, (), (SOUTH,)))}, f"members.{SOUTH}"),
         ({"members": (entry(NORTH), entry(SOUTH, node_of(NORTH)))}, f"members.{SOUTH}"),
-        ({"members": (entry(NORTH, node_of(NORTH), node_of(NORTH)),)}, f"members.{NORTH}"),
+        ({"members": (entry(NORTH, node_of(NORTH), node_of(NORTH)), entry(SOUTH))}, f"members.{NORTH}"),
         ({"records": (say("vote"),)}, "records.vote"),
         ({"records": (say("policy"),)}, "records.policy"),
         ({"records": (GENESIS, GENESIS), "draft": None}, "records"),
@@ -249,22 +300,22 @@ def test_a_record_that_was_changed_is_no_record() -> None:
         ({"draft": say("epoch", coalition=None)}, "records"),
     ],
 )
-def test_parts_that_do_not_fit_are_refused_when_they_are_put_together(change: dict[str, Any], key: str) -> None:
+def test_parts_that_do_not_fit_are_refused_when_they_are_put_together(
+    change: dict[str, Any], key: str
+) -> None:
     with pytest.raises(ConfigError, match=f"^{key}: "):
         dataclasses.replace(DRAFTED, **change)
 
 
 def test_a_node_entry_is_checked() -> None:
     good = node_of(NORTH)
-    for wrong, problem in (
+    wrongs: list[tuple[dict[str, Any], str]] = [
         ({"transport_key": b"short"}, "32 bytes"),
         ({"addresses": ("192.0.2.7:1",)}, "is not written as /ip4/192.0.2.7/tcp/1"),
         ({"addresses": ("/ip4/192.0.2.7/tcp/0",)}, "port 0"),
         ({"addresses": ("/ip4/192.0.2.7/tcp/1",) * 9}, "9 addresses"),
-        ({"key": dataclasses.replace}, ""),
-    ):
-        if not problem:
-            continue
+    ]
+    for wrong, problem in wrongs:
         with pytest.raises(ConfigError, match=problem):
             dataclasses.replace(GATHERING, members=(entry(NORTH, dataclasses.replace(good, **wrong)),))
 
@@ -274,7 +325,7 @@ def test_reading_and_writing_are_bounded(tmp_path: Path) -> None:
     path.write_bytes(b"#" * (COALITION_BYTES_MAX + 1))
     with pytest.raises(ConfigError, match="longer than 8388608 bytes"):
         read_coalition(path)
-    big = tuple(say("policy", str(i) * 600_000, coalition=GENESIS.id) for i in range(11))
+    big = tuple(say("policy", chr(65 + i) * 600_000, coalition=GENESIS.id) for i in range(11))
     with pytest.raises(ConfigError, match="at most 8388608"):
         write_coalition(path, dataclasses.replace(FOUNDED, records=(GENESIS, *big)))
 

@@ -28,7 +28,10 @@ FULL = Config(
     automation=b"\xab" * 32,
     wait_default_s=0,
     wait_max_s=5,
-    peers={SOUTH: ("/dns/node.south.example/tcp/4001", "/ip6/::1/tcp/4001"), BOARD: ("/ip4/192.0.2.7/tcp/1",)},
+    peers={
+        SOUTH: ("/dns/node.south.example/tcp/4001", "/ip6/::1/tcp/4001"),
+        BOARD: ("/ip4/192.0.2.7/tcp/1",),
+    },
 )
 
 
@@ -36,7 +39,12 @@ def test_the_least_that_a_node_has_to_say() -> None:
     config = parse_config(LEAST)
     assert config == Config(member=MEMBER, node=NODE)
     assert config.store_path(Path("/home")) == Path("/home/store.sqlite3")
-    assert (config.security, config.automation, config.wait_max_s, dict(config.peers)) == ("noise", None, 600, {})
+    assert (config.security, config.automation, config.wait_max_s, dict(config.peers)) == (
+        "noise",
+        None,
+        600,
+        {},
+    )
 
 
 def test_everything_that_a_node_can_say() -> None:
@@ -73,7 +81,7 @@ def test_what_is_written_is_read(tmp_path: Path, config: Config) -> None:
         Config,
         member=st.just(MEMBER),
         node=st.just(NODE),
-        store=st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1, max_size=200).map(
+        store=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=200).map(
             Path
         ),
         wait_default_s=st.integers(0, 60),
@@ -90,7 +98,9 @@ def test_a_newcomer_finds_every_key_explained() -> None:
     lines = format_config(Config(member=MEMBER, node=NODE)).splitlines()
     for field in dataclasses.fields(Config):
         name = field.name.removeprefix("wait_")
-        (number,) = (i for i, line in enumerate(lines) if line.startswith((f"{name} =", f"# {name} =", f"[{name}]")))
+        (number,) = (
+            i for i, line in enumerate(lines) if line.startswith((f"{name} =", f"# {name} =", f"[{name}]"))
+        )
         assert lines[number - 1].startswith("# ")
     # What is commented out is right once the comment sign is gone.
     examples = [line for line in lines if line.startswith(("# purpose =", "# automation =", '# "spiffe:'))]
@@ -115,25 +125,34 @@ def test_a_newcomer_finds_every_key_explained() -> None:
             f'\n# member\nmember = "{MEMBER}"\nnode = "spiffe://clinic-south.example/node/n1"',
             f"my.toml:4: node: not under the organization {MEMBER}",
         ),
-        (f'{LEAST}security = "plaintext"', "my.toml:3: security: 'plaintext' is not \"noise\" or \"tls\""),
+        (f'{LEAST}security = "plaintext"', 'my.toml:3: security: \'plaintext\' is not "noise" or "tls"'),
         (f'{LEAST}log_level = "trace"', 'my.toml:3: log_level: \'trace\' is not "debug", "info"'),
         (f'{LEAST}store = ""', "my.toml:3: store: it is empty, or too long; it is the path"),
         (f'{LEAST}store = "a\\u0000b"', "my.toml:3: store:"),
         (f"{LEAST}store = 3", "my.toml:3: store: 3 is not the path"),
-        (f'{LEAST}purpose = "Survival Study"', "my.toml:3: purpose: 'Survival Study' is not a name of lower-case"),
+        (
+            f'{LEAST}purpose = "Survival Study"',
+            "my.toml:3: purpose: 'Survival Study' is not a name of lower-case",
+        ),
         (f'{LEAST}automation = "abcd"', "my.toml:3: automation: not 64 hex digits"),
         (f'{LEAST}listen = "4001"', "my.toml:3: listen: '4001' is not an address: host:port, or /ip4"),
         (f"{LEAST}listen = 4001", "my.toml:3: listen: 4001 is not host:port"),
-        (f"{LEAST}[wait]\ndefault_s = 601", "my.toml:4: wait.default_s: 601 is not whole seconds from 0 to 600"),
+        (
+            f"{LEAST}[wait]\ndefault_s = 601",
+            "my.toml:4: wait.default_s: 601 is not whole seconds from 0 to 600",
+        ),
         (f"{LEAST}[wait]\nmax_s = -1", "my.toml:4: wait.max_s: -1 is not whole seconds"),
         (f"{LEAST}[wait]\nmax_s = 1.5", "my.toml:4: wait.max_s: 1.5 is not whole seconds"),
         (f"{LEAST}[wait]\nmax_s = 30", "my.toml:3: wait.default_s: more than max_s, which is 30"),
         (f'{LEAST}[peers]\n"{SOUTH}" = []', f"my.toml:4: peers.{SOUTH}: 0 addresses; it is a list of 1 to 8"),
-        (f'{LEAST}[peers]\n"{SOUTH}" = ["h:0"]', f"my.toml:4: peers.{SOUTH}: 'h:0': nobody can be reached at port 0"),
+        (
+            f'{LEAST}[peers]\n"{SOUTH}" = ["h:0"]',
+            f"my.toml:4: peers.{SOUTH}: 'h:0': nobody can be reached at port 0",
+        ),
         (f'{LEAST}[peers]\n"{SOUTH}" = "h:1"', f"my.toml:4: peers.{SOUTH}: 'h:1' is not a list"),
         (f'{LEAST}[peers]\n"{SOUTH}" = ["h:1"]\n\nsouth = ["h:1"]', "my.toml:6: peers.south:"),
         (f"{LEAST}peers = 1", "my.toml:3: peers: it is no table"),
-        ("member = ", "my.toml: not TOML: Invalid value (at line 1, column 10)" if False else "my.toml: not TOML"),
+        ("member = ", "my.toml: not TOML: Invalid value"),
         (f"{LEAST}{LEAST}", "my.toml: not TOML: Cannot overwrite a value (at line 3"),
         ("#" * 70_000, "my.toml: longer than 65536 bytes"),
     ],
@@ -231,7 +250,7 @@ def test_an_address_is_written_in_one_way(text: str, address: str) -> None:
     ],
 )
 def test_what_is_no_address_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="address|host|port"):
+    with pytest.raises(ValueError, match=r"address|host|port"):
         listen_address(text)
 
 

@@ -42,7 +42,7 @@ def test_reading_is_bounded_and_waits_for_nobody(tmp_path: Path) -> None:
         read_file(tmp_path / "f", 2)
     os.mkfifo(tmp_path / "pipe")
     for wrong in ("pipe", "."):
-        with pytest.raises(ConfigError, match="not a regular file|cannot be read"):
+        with pytest.raises(ConfigError, match=r"not a regular file|cannot be read"):
             read_file(tmp_path / wrong, 2)
     with pytest.raises(ConfigError, match="absent: cannot be read: No such file"):
         read_file(tmp_path / "absent", 2)

@@ -473,8 +473,13 @@ def test_what_was_withheld_is_known_here_and_in_no_record(store: Store) -> None:
     assert store.about(X) == []
     assert store.own_log(COALITION, "execution") == []
     assert store.feed(COALITION, 0, records_max=9, bytes_max=9).end == 0
-    with pytest.raises(LocalProtocolError, match="withheld"):
-        store.save_withheld([dataclasses.replace(row, values=("x" * 1_048_576,))])
+    most = dataclasses.replace(row, values=("x" * 100,) * 10_000)
+    store.save_withheld([most])
+    assert store.withheld(X) == [most, other]
+    for values in (("x" * 60_000,) * 20, ("x",) * 10_001, ("x" * 65_537,)):
+        with pytest.raises(LocalProtocolError):
+            store.save_withheld([dataclasses.replace(row, values=values)])
+    assert store.withheld(X) == [most, other]
 
 
 def test_a_closed_store_does_nothing(store: Store) -> None:

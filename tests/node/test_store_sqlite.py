@@ -307,6 +307,7 @@ DYING = """
 import sqlite3
 from comity.node import store_sqlite
 real, statements = sqlite3.connect, 0
+store_sqlite._statements()
 
 def connect(*args, **kwargs):
     connection = real(*args, **kwargs)
@@ -540,4 +541,4 @@ class Both(RuleBasedStateMachine):
 
 def test_both_adapters_answer_alike(tmp_path: Path) -> None:
     Both.folder = tmp_path
-    run_state_machine_as_test(Both, settings=settings(max_examples=25, stateful_step_count=15, deadline=None))
+    run_state_machine_as_test(Both, settings=settings(max_examples=15, stateful_step_count=12, deadline=None))

@@ -75,7 +75,7 @@ _DIFFERS: Final = (
     (re.compile(r"\b0x[0-9a-f]+\b"), "<address>"),
     (re.compile(r"/dagster-[a-z0-9_]+|/tmp[a-z0-9_]+|pid: \d+"), "<place>"),
 )
-_TIMES: Final = frozenset({"timestamp", "duration_ms", "pid", "batch_id", "log_key", "markers"})
+_TIMES: Final = frozenset({"timestamp", "duration_ms", "pid", "batch_id", "log_key"})
 
 
 def _stripped(value: Any) -> str:
