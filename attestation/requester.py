@@ -33,7 +33,7 @@ from comity.protocol.limits import (
     ASKS_PER_INTENT_MAX,
     START_MARGIN_S,
 )
-from comity.protocol.outcome import Cause, Need
+from comity.protocol.outcome import Cause, Need, union
 from comity.protocol.verified import VerifiedRecord
 
 AnyRecord: TypeAlias = VerifiedRecord[Any]
@@ -173,6 +173,30 @@ class Requester:
 
     def pursuits(self) -> tuple[Pursuit, ...]:
         return tuple(self._pursuits[i] for i in sorted(self._pursuits))
+
+    def resume(
+        self, intent: AnyRecord, offered: tuple[AnyRecord, ...], certificate: AnyRecord | None
+    ) -> bool:
+        """Take up an intent from before this process, with its permit or refusal where there is one.
+
+        Returns whether it stands; one without a certificate has to be filed again.
+        """
+        if certificate is None or intent.id in self._pursuits:
+            return False
+        ask = self._holdings.get(certificate.body.ask)
+        if ask is None:
+            return False
+        pursuit = Pursuit(intent=intent, offered=offered, ask=ask)
+        votes = [v for i in certificate.body.votes if (v := self._holdings.get(i)) is not None]
+        pursuit.votes = {vote.member: vote for vote in votes}
+        causes = (c for vote in votes for j in vote.body.judgements for c in j.outcome.causes)
+        pursuit.causes = union(tuple(causes))
+        if isinstance(certificate.body, Permit):
+            pursuit.standing, pursuit.permit = "permitted", certificate
+        else:
+            pursuit.standing, pursuit.refusal = "refused", certificate
+        self._pursuits[intent.id] = pursuit
+        return True
 
     def handle(self, now: float, event: Event) -> tuple[Effect, ...]:
         match event:
@@ -317,9 +341,8 @@ class Requester:
             expires=result.expires,
         )
         pursuit.permit = self._write(pursuit, "permit", body)
-        pursuit.causes = tuple(
-            c for v in result.votes[:1] for j in v.body.judgements for c in j.outcome.causes
-        )
+        causes = (c for v in result.votes for j in v.body.judgements for c in j.outcome.causes)
+        pursuit.causes = union(tuple(causes))
         pursuit.needs = ()
         stored = (*(vote.record for vote in result.votes), pursuit.permit.record)
         return (StoreOwn(stored), *self._settle(pursuit, "permitted"))

@@ -7,7 +7,7 @@ the machines want stored is stored before anything of theirs is put into the out
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 from comity.attestation.authoring import Author
@@ -32,7 +32,7 @@ from comity.node.clock import Clock
 from comity.node.store import Cursor, Head, Store
 from comity.protocol.envelope import SignedRecord, decode_record
 from comity.protocol.errors import DecodeError, VerificationError
-from comity.protocol.execution import Actuation
+from comity.protocol.execution import Actuation, Intent
 from comity.protocol.frames import (
     Answer,
     AskFrame,
@@ -50,6 +50,7 @@ from comity.protocol.frames import (
     decode_request,
     encode_frame,
 )
+from comity.protocol.identifiers import DIGEST_BYTES
 from comity.protocol.limits import FRAME_BYTES_MAX, PAGE_BYTES_MAX, PAGE_RECORDS_MAX
 from comity.protocol.verified import VerifiedRecord
 
@@ -349,6 +350,38 @@ class Core:
     def file(self, intent: SignedRecord, offered: tuple[SignedRecord, ...]) -> None:
         self.request(IntentFiled(intent, offered))
 
+    def _remember(self, intent: bytes, standing: str) -> None:
+        """Keep where an intent stands, so that a restart goes on from there."""
+        row = self.store.intent(intent)
+        if row is not None and row.status != standing:
+            self.store.save_intent(replace(row, status=standing, updated=self.clock.now()))
+
+    def resume(self) -> int:
+        """Take up this node's intents from before this process. Returns how many."""
+        count = 0
+        for row in self.store.intents(status=("asking", "deferred", "held", "permitted", "refused")):
+            intent = self.holdings.get(row.intent)
+            if intent is None or not isinstance(intent.body, Intent):
+                continue
+            offered = tuple(
+                record
+                for record in self.holdings.about(row.intent)
+                if record.header.kind == "attestation" and record.member == self.identity.member
+            )
+            tickets = (self.holdings.get(i) for i in self._tickets_of(row.state))
+            offered += tuple(ticket for ticket in tickets if ticket is not None)
+            certificates = [r for r in self.holdings.about(row.intent) if r.header.kind in ("permit", "refusal")]
+            newest = max(certificates, key=lambda r: (r.body.t, r.id), default=None)
+            settled = newest if row.status in ("permitted", "refused") else None
+            if not self.requester.resume(intent, offered, settled):
+                self.file(intent.record, tuple(record.record for record in offered))
+            count += 1
+        return count
+
+    @staticmethod
+    def _tickets_of(state: bytes) -> list[bytes]:
+        return [state[i : i + DIGEST_BYTES] for i in range(0, len(state), DIGEST_BYTES)]
+
     def ask_again(self, intent: bytes) -> None:
         self.request(AskAgain(intent))
 
@@ -367,7 +400,8 @@ class Core:
                 case SendAsk(ask, attached, members):
                     frame = AskFrame(ask=ask.encoded(), records=tuple(r.encoded() for r in attached))
                     self.outbox.append(OutgoingAsk(ask.id, encode_frame(frame), members))
-                case Settled(intent, _):
+                case Settled(intent, standing):
+                    self._remember(intent, standing)
                     self.outbox.append(Changed(intent))
                 case WakeAt(at):
                     self.outbox.append(Wake(at))

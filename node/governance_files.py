@@ -76,7 +76,7 @@ pattern = "*/released"
 data_class = "released"
 # The column that partitions the rows, e.g. for min_group_rows.
 rows_by = "inst"
-# The columns that the asset is known to have, each with its class.
+# The columns that the asset is known to have, in their order, each with its class.
 columns = { inst = "quasi_identifier", time = "plain", status = "plain" }
 
 # What the data may be used for, and the columns that it takes.
@@ -107,11 +107,21 @@ class _TaxonomyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     classes: Annotated[tuple[_ClassEntry, ...], msgspec.Meta(min_length=1, max_length=256)]
 
 
+class _ColumnEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: ColumnName
+    column_class: Code
+
+
 class _AssetEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pattern: AssetPattern
     data_class: ClassName
     rows_by: ShortText = ""
-    columns: dict[ColumnName, Code] = msgspec.field(default_factory=dict[str, str])
+    columns: dict[ColumnName, Code] | tuple[_ColumnEntry, ...] = ()
+
+    def classed(self) -> tuple[ColumnClass, ...]:
+        if isinstance(self.columns, dict):
+            return tuple(ColumnClass(name=name, column_class=kind) for name, kind in self.columns.items())
+        return tuple(ColumnClass(name=each.name, column_class=each.column_class) for each in self.columns)
 
 
 class _PurposeEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -131,7 +141,8 @@ class _PolicyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _WANTED: Final = {
     "assets": "a list of tables, each begun with [[assets]]",
     "classes": "1 to 256 tables, each begun with [[classes]]",
-    "columns": "a table of names with their class (of an asset), or a list of names (of a purpose)",
+    "column_class": "a name of lower-case letters, digits and underscores, e.g. quasi_identifier",
+    "columns": "a table of columns with their class (of an asset), or a list of names (of a purpose)",
     "data_class": "a class in lower case, e.g. health/released",
     "issuers": "a list of members' domains",
     "name": "a name in lower case; of a purpose with letters, digits and underscores",
@@ -232,7 +243,7 @@ def read_policy(path: Path) -> PolicySource:
             AssetRule(
                 pattern=e.pattern,
                 data_class=e.data_class,
-                columns=tuple(ColumnClass(name=c, column_class=k) for c, k in e.columns.items()),
+                columns=e.classed(),
                 rows_by=e.rows_by,
             )
             for e in read.assets

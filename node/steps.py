@@ -284,7 +284,8 @@ def submit(core: Core, form: StepForm, defaults: Defaults) -> StepAnswer:
             step=form.step,
             dedup=drafted.dedup,
             status="asking",
-            state=b"",
+            # The tickets: evidence names its intent and is found by that.
+            state=b"".join(r.id for r in drafted.offered if r.header.kind == "launch_ticket"),
             updated=core.clock.now(),
         )
     )

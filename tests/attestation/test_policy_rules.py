@@ -68,7 +68,8 @@ def test_all_problems_are_told_up_to_a_bound() -> None:
 
 
 def test_an_effect_in_a_string_or_comment_stays_what_it_is() -> None:
-    rule = '@id("a") @reason("forbid_it") @mode("refuse") /*'.replace(" /*", " // forbid\n") + (
+    rule = (
+        '@id("a") @reason("forbid_it") @mode("refuse") // forbid\n'
         'forbid (principal, action, resource) when { context.purpose == "forbid" };'
     )
     (compiled,) = compile_rules(rule).rules
@@ -98,7 +99,7 @@ def test_no_two_things_have_attributes_of_one_name() -> None:
 @pytest.mark.parametrize(
     "condition",
     [
-        "principal.depth > 0 && principal.kind != \"agent\"",
+        'principal.depth > 0 && principal.kind != "agent"',
         "context.weight + context.input_weight_min * 2 - 1 >= 0",
         'context["tier"] == 1',
         "if context.fresh then context.ticket else context.solo",

@@ -277,3 +277,18 @@ async def test_hostile_bytes_at_the_peers_door(autojump: object) -> None:
             answer = decode_answer(north.core.answer(payload))
             assert isinstance(answer, ProblemFrame)
             assert answer.code == "frame_wrong"
+
+
+async def test_a_restarted_node_goes_on_with_what_it_had_promised(autojump: object) -> None:
+    async with four() as (world, nodes):
+        institute = nodes[INSTITUTE]
+        waiting = await submit(institute, world, step("pooled"))
+        permitted = await submit(institute, world, step("plain/a", run="run-2"))
+        refused = await submit(institute, world, step("forbidden/a", run="run-3"))
+        await institute.stop()
+        again = institute.reborn()
+        assert again.core.resume() == 3
+        ids = [bytes.fromhex(answer.intent) for answer in (waiting, permitted, refused)]
+        assert [steps.answer(again.core, i).outcome for i in ids] == ["held", "execute", "refuse"]
+        assert steps.answer(again.core, ids[1]).permit == permitted.permit
+        await make(again, steps.answer(again.core, ids[1]), b"x")

@@ -55,6 +55,9 @@ class RunningNode:
 
     def __init__(self, organization: Organization, network: MemoryNetwork, clock: TrioClock) -> None:
         self.name = organization.name
+        self.organization = organization
+        self._network = network
+        self._clock = clock
         self.peer = Peer(
             f"spiffe://{organization.name}/node/n1", sha256(f"transport {organization.name}".encode())
         )
@@ -65,6 +68,15 @@ class RunningNode:
         self.transport = MemoryTransport(network, self.peer.transport_key, self.service.handle_request)
         self._scope = trio.CancelScope()
         self._stopped = trio.Event()
+
+    def reborn(self) -> RunningNode:
+        """The node of a new process over the same store, not running yet."""
+        again = RunningNode(self.organization, self._network, self._clock)
+        again.store = self.store
+        clock = TrioClock(self._clock.now())
+        again.core = Core(self.core.identity, self.store, clock, ENGINE, (self.organization.epoch,))
+        again.service = Service(again.core, Inline())
+        return again
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         try:

@@ -1,0 +1,122 @@
+"""Causes, needs and obligations in one sentence each, for people.
+
+Programs read code and parameters; nothing is ever parsed from these words. docs/spec/causes.md lists every
+code. A code of a policy's own has no sentence here and is shown as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from comity.node.forms import ParameterForm, TermForm
+
+Parameters = Mapping[str, ParameterForm]
+
+_CAUSES: Final[Mapping[str, str]] = {
+    "approval_not_counted": "an approval from {member} does not count: {reason}",
+    "authority_class_not_issued": "{issuer} may not issue credentials of class {authority_class}",
+    "authority_class_unknown": "the taxonomy has no class {authority_class}",
+    "class_mixed": "items of {asset} have inputs that are governed differently",
+    "column_not_permitted": "{column} of {asset} is outside of the permitted extent",
+    "content_changed": "the bytes are not those that {writer} made",
+    "credential_bound": "the credential of {subject} does not reach so far: its {bound} do not include {wanted}",
+    "credential_chain_long": "the chain of credentials has more than {links_max} links",
+    "credential_early": "the credential of {subject} is not valid yet",
+    "credential_expired": "the credential of {subject} has expired",
+    "credential_missing": "a credential of the chain is not among the records relied on",
+    "credential_not_delegated": "{delegator} has not delegated to {subject}",
+    "credential_revoked": "the credential was revoked",
+    "credential_unrooted": "the credential of {subject} does not come from its organization's key",
+    "credential_widened": "{subject} was delegated more than its delegator has: {bound}",
+    "evidence_spliced": "the evidence belongs to another intent or another node",
+    "extent_empty": "nothing of what was asked for is left",
+    "input_not_promoted": "an input was never promoted",
+    "input_without_lineage": "no promoted actuation of an input is known",
+    "intent_expired": "the intent was open for too long",
+    "lineage_foreign": "an input is of another coalition",
+    "lineage_missing": "the records that vouch for an input are not here",
+    "lineage_wrong": "the records of {asset} contradict its permit",
+    "no_authority": "no rule permits it",
+    "no_quorum": "{votes} votes, where {quorum} are needed",
+    "node_key_not_in_force": "the certificate of {member}'s node is not in force",
+    "node_key_revoked": "the certificate of {member}'s node was revoked",
+    "not_a_member": "{member} is no member of this epoch",
+    "not_permitted": "the permit does not cover {asset}",
+    "not_the_writer": "{member} does not write {asset}: it lies in another member's namespace",
+    "owner_silent": "{member} owns an input, its consent is live, and its vote is not here",
+    "preview_input": "{asset} was made in realm {realm}, which never reaches production",
+    "requester_wrong": "the credential is that of {subject}, not of {wanted}",
+    "ticket_bound": "the launch ticket of {subject} does not cover this: {bound}",
+    "ticket_expired": "the launch ticket of {subject} has expired",
+    "ticket_missing": "{subject} has signed no launch ticket for this run",
+    "trust_slope": "{asset} would step down in trust, from tier {tier_from} to tier {tier_to}",
+    "weight_low": "the intent weighs {weight} ppm, where {weight_min} are needed",
+}
+
+_NEEDS: Final[Mapping[str, str]] = {
+    "approval": "an approval by somebody who holds {class}",
+    "consent": "the vote of {member}, an owner of an input: its node has to be up",
+    "corroboration": "observations that lift the weight to {weight} ppm",
+    "credential": "the credential {id}",
+    "input": "a promoted actuation of {asset}",
+    "launch_ticket": "a launch ticket by {subject}",
+    "record": "the record {id}",
+    "tier": "an execution context of tier {at_least} or above",
+    "transition": "a transition of type {type} by {member}",
+}
+
+_DEEDS: Final[Mapping[str, str]] = {
+    "approval": "comity approve {intent} --key KEY --credential CREDENTIAL",
+    "consent": "nothing to do here: the intent goes on by itself when the node of {member} answers",
+    "corroboration": "have partners publish what they observed of the inputs",
+    "credential": "have its issuer publish it: comity credential issue",
+    "launch_ticket": "comity ticket --key KEY --credential CREDENTIAL --run RUN --job JOB --asset ASSET",
+    "record": "have its author's node up: records are pulled every few seconds",
+    "tier": "run the step through govern(defs), which measures its context",
+    "transition": "{member} runs: comity transition publish --type {type} --asset ASSET",
+}
+
+_OBLIGATIONS: Final[Mapping[str, str]] = {
+    "min_group_rows": "leave out groups of fewer than {rows} rows by {column}",
+}
+
+
+def cause_sentence(code: str, parameters: Parameters) -> str:
+    """Why; empty where the code has no sentence or its parameters are others."""
+    return _filled(_CAUSES, code, parameters)
+
+
+def need_sentence(code: str, parameters: Parameters) -> str:
+    """What is missing; empty as above."""
+    return _filled(_NEEDS, code, parameters)
+
+
+def obligation_sentence(code: str, parameters: Parameters) -> str:
+    """What has to be done; empty as above."""
+    return _filled(_OBLIGATIONS, code, parameters)
+
+
+def deed_for(need: TermForm, intent: str) -> str:
+    """What somebody can do about a need; empty where nothing general can be said."""
+    return _filled(_DEEDS, need.code, {**need.parameters, "intent": intent})
+
+
+def spelled(term: TermForm) -> str:
+    """A term for people: its sentence, or its code with the parameters."""
+    text = term.message
+    if not text:
+        listed = ", ".join(f"{name}={value}" for name, value in sorted(term.parameters.items()))
+        text = f"{term.code}({listed})" if listed else term.code
+    return f"{text} [{term.rule}]" if term.rule else text
+
+
+def _filled(sentences: Mapping[str, str], code: str, parameters: Parameters) -> str:
+    sentence = sentences.get(code)
+    if sentence is None:
+        return ""
+    try:
+        # Parameters are texts and integers of records: a format string is never taken from them.
+        return sentence.format_map({name: str(value) for name, value in parameters.items()})
+    except (KeyError, IndexError, ValueError):
+        return ""

@@ -1,0 +1,167 @@
+"""The private names of Dagster that the bridge needs: each test says that one has moved.
+
+When one fails after an upgrade of Dagster, `dagster_internals` is the place to mend, and these say what it
+needs.
+"""
+
+import inspect
+from collections.abc import Iterator
+
+import dagster as dg
+import pytest
+
+from comity.dagster_bridge import dagster_internals
+from comity.dagster_bridge.dagster_internals import check_dagster, current_step
+from comity.protocol.errors import ConfigError
+
+
+@dg.asset
+def plain(context: dg.AssetExecutionContext) -> int:
+    return 1
+
+
+def test_an_op_keeps_its_function_in_one_attribute() -> None:
+    before = plain.op.compute_fn
+    assert plain.op._compute_fn is before
+    assert plain.op.with_replaced_properties(name="renamed").compute_fn is before
+
+
+def test_a_decorated_function_can_be_replaced_in_its_wrapper() -> None:
+    function = plain.op.compute_fn
+    assert isinstance(function, dagster_internals.DecoratedOpFunction)
+    other = function._replace(decorated_fn=lambda context: 2)
+    assert type(other) is type(function)
+    assert other.has_context_arg()
+
+
+def test_wrappers_without_a_context_keep_their_kind() -> None:
+    from dagster._core.definitions.decorators.op_decorator import NoContextDecoratedOpFunction
+
+    function = NoContextDecoratedOpFunction(decorated_fn=lambda context: 1)
+    assert type(function._replace(decorated_fn=lambda context: 2)) is NoContextDecoratedOpFunction
+
+
+def test_dagster_asks_the_function_what_kind_it_is() -> None:
+    from dagster._core.execution.plan import compute_generator
+
+    source = inspect.getsource(compute_generator.create_op_compute_wrapper)
+    for question in ("isgeneratorfunction", "isasyncgenfunction", "iscoroutinefunction"):
+        assert question in source
+
+
+def test_the_current_step_is_known_inside_of_every_kind_of_step_and_nowhere_else() -> None:
+    seen: list[str] = []
+
+    def note() -> None:
+        step = current_step()
+        assert step is not None
+        seen.append(step.step.key)
+
+    @dg.asset
+    def made() -> int:
+        note()
+        return 1
+
+    @dg.asset
+    async def later() -> int:
+        note()
+        return 1
+
+    @dg.asset_check(asset=made)
+    def check() -> dg.AssetCheckResult:
+        note()
+        return dg.AssetCheckResult(passed=True)
+
+    @dg.op
+    def bare() -> Iterator[dg.Output[int]]:
+        note()
+        yield dg.Output(1)
+
+    @dg.job
+    def job() -> None:
+        bare()
+
+    assert dg.materialize([made, later, check]).success
+    assert job.execute_in_process().success
+    assert sorted(seen) == ["bare", "later", "made", "made_check"]
+    assert current_step() is None
+
+
+def test_a_step_knows_its_assets_its_attempt_and_its_graph() -> None:
+    found: list[object] = []
+
+    @dg.op
+    def inner() -> int:
+        step = current_step()
+        assert step is not None
+        layer = step.job_def.asset_layer
+        assert step.assets_def is not None
+        found.append(
+            (
+                step.node_handle.root.name,
+                sorted(key.to_user_string() for key in step.assets_def.keys),
+                step.previous_attempt_count,
+                [output.properties.asset_key for output in step.step.step_outputs],
+                sorted(
+                    key.to_user_string()
+                    for key in layer.asset_graph.get_ancestor_asset_keys(dg.AssetKey("g"))
+                ),
+                layer.selected_asset_keys,
+                step.dagster_run.asset_selection is None or True,
+            )
+        )
+        return 1
+
+    def graph() -> int:
+        return inner()  # type: ignore[no-any-return]
+
+    assert dg.materialize([dg.graph_asset(name="g")(graph)]).success
+    assert found == [("g", ["g"], 0, [dg.AssetKey("g")], [], {dg.AssetKey("g")}, True)]
+
+
+def test_targets_of_schedules_and_sensors_can_be_read() -> None:
+    @dg.job
+    def job() -> None:
+        return None
+
+    @dg.sensor(job=job)
+    def sensor() -> dg.SkipReason:
+        return dg.SkipReason("nothing")
+
+    schedule = dg.ScheduleDefinition(job=job, cron_schedule="0 1 * * *")
+    assert schedule.target.resolvable_to_job is job
+    assert [target.resolvable_to_job for target in sensor.targets] == [job]
+    assert list(schedule.target.assets_defs) == []
+
+
+@pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
+def test_a_source_assets_observation_is_looked_up_when_it_becomes_an_op() -> None:
+    @dg.observable_source_asset
+    def source() -> dg.DataVersion:
+        return dg.DataVersion("1")
+
+    assert isinstance(source, dg.SourceAsset)
+    ran: list[int] = []
+
+    def instead() -> dg.DataVersion:
+        ran.append(1)
+        return dg.DataVersion("2")
+
+    source.observe_fn = instead
+    job = dg.Definitions(assets=[source]).resolve_implicit_global_asset_job_def()
+    assert job.execute_in_process().success
+    assert ran == [1]
+
+
+def test_an_unknown_dagster_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_dagster()
+    for version in ("1.11.9", "1.14.0", "2.0.0"):
+        monkeypatch.setattr(dg, "__version__", version)
+        with pytest.raises(ConfigError, match=f"Dagster {version} is not known"):
+            check_dagster()
+
+
+def test_a_name_that_is_gone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(dg.OpDefinition, "compute_fn")
+    with pytest.raises(ConfigError, match=r"OpDefinition\.compute_fn"):
+        check_dagster()
