@@ -86,7 +86,8 @@ class _Search:
         key = frozenset(encode(need) for need in chosen)
         if key in self._tried or any({encode(n) for n in lift} <= key for lift in self.lifts):
             return True
-        if len(self._tried) == LIFT_SEARCH_MAX:
+        if len(self._tried) == LIFT_SEARCH_MAX - 1:
+            # The first judgement is one of them.
             self.exhausted = True
             return False
         self._tried.add(key)

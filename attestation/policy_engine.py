@@ -449,9 +449,6 @@ class _Evaluation:
             kept = set(range(len(self._request.columns))) - findings.excluded
             extent = Extent(items=extent.items, columns=ranges_of(kept))
             findings.lower(Mode.RESTRICT)
-            if not kept:
-                findings.lower(Mode.REFUSE)
-                causes.append(Cause(code="extent_empty"))
         outcome = Outcome(
             mode=findings.mode,
             extent=extent,

@@ -26,6 +26,7 @@ from comity.protocol.errors import ConfigError
 __all__ = [
     "DAGSTER_VERSIONS",
     "DagsterInvariantViolationError",
+    "DecoratedOpFunction",
     "StepExecutionContext",
     "partition_loading_context",
 ]

@@ -109,7 +109,7 @@ def unavailable(step: str, error: ComityError) -> NodeUnavailable:
     code = error.code if isinstance(error, NodeError) else "config_wrong"
     hint = error.hint if isinstance(error, NodeError) else ""
     return NodeUnavailable(
-        description=f"Comity: step {step} may be governed and its node gives no answer: {error}",
+        description=f"Comity: step {step} may be governed and cannot be decided: {error}",
         metadata={
             OUTCOME: dg.MetadataValue.text("unavailable"),
             CAUSES: dg.MetadataValue.json([{"code": code}]),

@@ -190,8 +190,7 @@ def _inputs(
 
 
 def _run_assets(context: StepExecutionContext) -> Iterable[dg.AssetKey]:
-    selected = context.dagster_run.asset_selection
-    return selected if selected is not None else context.job_def.asset_layer.selected_asset_keys
+    return context.dagster_run.asset_selection or context.job_def.asset_layer.selected_asset_keys
 
 
 def _name(context: StepExecutionContext, key: dg.AssetKey) -> str:

@@ -292,10 +292,8 @@ class MembersSwarm(Swarm):
 
         libp2p spares every connection for 20 s and then closes those with the fewest streams.
         """
-        connections = self.connections[peer_id]
-        for conn in connections[:-CONNECTIONS_PER_PEER_MAX]:
+        for conn in self.connections[peer_id][:-CONNECTIONS_PER_PEER_MAX]:
             self.manager.run_task(self._close_connection_async, conn)
-        self.connections[peer_id] = connections[-CONNECTIONS_PER_PEER_MAX:]
 
 
 class MuxedByteStream:

@@ -91,6 +91,7 @@ TIMEOUT_S: Final = 30.0
 _SOCKET_NAME: Final = "node.sock"
 _TOKENS_NAME: Final = "tokens"
 _CHUNK_BYTES: Final = 65_536
+_QUEUE_PAUSE_S: Final = 0.01
 
 T = TypeVar("T")
 
@@ -209,12 +210,22 @@ class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path, timeout_s: float) -> None:
         super().__init__("localhost", timeout=timeout_s)
         self._path = path
+        self._timeout_s = timeout_s
 
     def connect(self) -> None:
+        deadline = time.monotonic() + self._timeout_s
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.settimeout(self.timeout)
+        connection.settimeout(self._timeout_s)
         try:
-            connection.connect(str(self._path))
+            while True:
+                try:
+                    connection.connect(str(self._path))
+                    break
+                except BlockingIOError as exc:
+                    # The node has as many callers waiting as its socket queues; such a connect never blocks.
+                    if time.monotonic() > deadline:
+                        raise TimeoutError from exc
+                    time.sleep(_QUEUE_PAUSE_S)
         except BaseException:
             connection.close()
             raise

@@ -28,6 +28,7 @@ from comity.attestation.requester import (
     WakeAt,
 )
 from comity.attestation.voter import AskArrived, Decline, SendVote, StoreRecords, StoreVote, Voter
+from comity.attestation.voter import Effect as VoterEffect
 from comity.node.clock import Clock
 from comity.node.store import Cursor, Head, Store
 from comity.protocol.envelope import SignedRecord, decode_record
@@ -106,7 +107,14 @@ class Changed:
     intent: bytes
 
 
-Outgoing: TypeAlias = OutgoingAsk | OutgoingOffer | Wake | Changed
+@dataclass(frozen=True, slots=True)
+class GovernanceChanged:
+    """An epoch, a certificate, a policy or a revocation is new: who is a peer, or what is governed, may change."""
+
+
+Outgoing: TypeAlias = OutgoingAsk | OutgoingOffer | Wake | Changed | GovernanceChanged
+
+_CHANGING: Final = frozenset({"node_certificate", "policy", "revocation", "suspension", "taxonomy"})
 
 
 class Core:
@@ -186,13 +194,23 @@ class Core:
     def _vote(self, request: AskFrame) -> Answer:
         ask = decode_record(request.ask)
         attached = tuple(decode_record(data) for data in request.records)
+        effects = self.voter.handle(self.clock.now(), AskArrived(ask, attached))
+        # One commit for all: what the vote rests on, and the vote, before it is sent.
+        with self.store.batch():
+            return self._carry_out(effects)
+
+    def _carry_out(self, effects: tuple[VoterEffect, ...]) -> Answer:
         answer: Answer = ProblemFrame(code="no_answer")
-        for effect in self.voter.handle(self.clock.now(), AskArrived(ask, attached)):
+        for effect in effects:
             match effect:
                 case StoreRecords(records):
                     self.store.put(records)
                 case StoreVote(intent, t, vote, _):
-                    self.store.vote_once(intent, t, vote)
+                    kept = self.store.vote_once(intent, t, vote)
+                    if kept.id != vote.id:
+                        # Voted on before this process began. The voter's margin rules it out; the disk has
+                        # the last word.
+                        return DeclineFrame(code="voted_before")
                 case SendVote(_, vote):
                     answer = VoteFrame(vote=vote.encoded())
                 case Decline():
@@ -278,11 +296,18 @@ class Core:
 
     def adopt(self, record: SignedRecord) -> None:
         """Take the next epoch, if that is what it is; an epoch that is known or foreign changes nothing."""
+        known = record.id in self.holdings.epochs
         try:
             self.holdings.adopt(record)
         except (VerificationError, DecodeError):
             return
+        if not known:
+            self.keep_epoch(record)
+
+    def keep_epoch(self, record: SignedRecord) -> None:
+        """Store an epoch that the holdings have adopted, and look at everything anew under it."""
         self.store.put([record], durable=True)
+        self.outbox.append(GovernanceChanged())
         self.request(NewsArrived())
 
     def admit(self, records: Iterable[SignedRecord], *, own: bool = False) -> Admission:
@@ -294,6 +319,8 @@ class Core:
             self.store.put(kept, own=own, durable=adverse)
             for record in admission.admitted:
                 self._raise_head(record)
+            if any(record.header.kind in _CHANGING for record in admission.admitted):
+                self.outbox.append(GovernanceChanged())
             self.request(NewsArrived())
         return admission
 
@@ -370,7 +397,9 @@ class Core:
             )
             tickets = (self.holdings.get(i) for i in self._tickets_of(row.state))
             offered += tuple(ticket for ticket in tickets if ticket is not None)
-            certificates = [r for r in self.holdings.about(row.intent) if r.header.kind in ("permit", "refusal")]
+            certificates = [
+                r for r in self.holdings.about(row.intent) if r.header.kind in ("permit", "refusal")
+            ]
             newest = max(certificates, key=lambda r: (r.body.t, r.id), default=None)
             settled = newest if row.status in ("permitted", "refused") else None
             if not self.requester.resume(intent, offered, settled):

@@ -15,12 +15,21 @@ import structlog
 import trio
 
 from comity.gossip.transport import Peer, PeerName, RequestError, Transport
-from comity.node.core import Changed, Core, Outgoing, OutgoingAsk, OutgoingOffer, Wake
+from comity.node.core import (
+    Changed,
+    Core,
+    GovernanceChanged,
+    Outgoing,
+    OutgoingAsk,
+    OutgoingOffer,
+    Wake,
+)
 from comity.protocol.envelope import decode_record
-from comity.protocol.errors import DecodeError
+from comity.protocol.errors import DecodeError, StoreError
 from comity.protocol.frames import FetchFrame, HeadFrame, RecordsFrame, decode_answer, encode_frame
 from comity.protocol.governance import NodeCertificate
 from comity.protocol.identifiers import member_of
+from comity.protocol.limits import FETCH_IDS_MAX
 
 T = TypeVar("T")
 
@@ -59,6 +68,9 @@ class Service:
         self._woken = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._asking = 0
+        self._governance = trio.Event()
+        self._failure: StoreError | None = None
+        self._failed = trio.Event()
 
     # What the connections call
 
@@ -76,7 +88,13 @@ class Service:
             result = function()
             return result, self._core.drain()
 
-        result, outgoing = await self._runner.run(run)
+        try:
+            result, outgoing = await self._runner.run(run)
+        except StoreError as exc:
+            # Whoever called hears of it, and the node stops: what it would do next could not be kept.
+            self._failure = exc
+            self._failed.set()
+            raise
         self._carry(outgoing)
         return result
 
@@ -109,6 +127,36 @@ class Service:
                 await self._take_records(data)
                 return
 
+    async def bring(self, missing: Callable[[], tuple[bytes, ...]], within_s: float) -> tuple[bytes, ...]:
+        """Fetch records of others from whoever is connected, until none is missing or nobody has more.
+
+        Args:
+            missing: says, in the worker's thread, what is missing now. It is asked again after every answer.
+
+        Returns what is still missing.
+        """
+        wanted = await self.call(missing)
+        with trio.move_on_after(within_s):
+            progress = True
+            while wanted and progress:
+                progress = False
+                for name in sorted(self.connected_nodes()):
+                    payload = encode_frame(FetchFrame(ids=wanted[:FETCH_IDS_MAX]))
+                    data = await self._ask_peer(name, payload, PULL_TIMEOUT_S)
+                    if data is None:
+                        continue
+                    await self._take_records(data)
+                    left = await self.call(missing)
+                    progress = progress or left != wanted
+                    wanted = left
+                    if not wanted:
+                        break
+        return wanted
+
+    async def governance_changes(self) -> None:
+        """Return when an epoch, a certificate, a policy or a revocation has arrived after this call."""
+        await self._governance.wait()
+
     def connected(self) -> frozenset[str]:
         """The members of whom a node is connected."""
         names = self._transport.connected() if self._transport is not None else frozenset[str]()
@@ -122,7 +170,11 @@ class Service:
     async def run(
         self, transport: Transport, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Carry, pull and wake until cancelled."""
+        """Carry, pull and wake until cancelled.
+
+        Raises:
+            StoreError: the disk failed.
+        """
         self._transport = transport
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
@@ -131,6 +183,9 @@ class Service:
             nursery.start_soon(self._watch_peers)
             await self.call(lambda: None)
             task_status.started()
+            await self._failed.wait()
+            if self._failure is not None:
+                raise self._failure
 
     def _carry(self, outgoing: Sequence[Outgoing]) -> None:
         for item in outgoing:
@@ -143,6 +198,9 @@ class Service:
                     event = self._changed.pop(intent, None)
                     if event is not None:
                         event.set()
+                case GovernanceChanged():
+                    self._governance.set()
+                    self._governance = trio.Event()
                 case OutgoingAsk():
                     self._start(self._send_ask, item)
                 case OutgoingOffer():

@@ -18,12 +18,15 @@ from comity.attestation.requester import Pursuit
 from comity.node.core import Core
 from comity.node.forms import ContextForm, OutputForm, PermittedOutput, StepAnswer, StepForm, TermForm
 from comity.node.problems import Refused
+from comity.node.sentences import cause_sentence, need_sentence, obligation_sentence
 from comity.node.store import IntentRow
 from comity.protocol.encoding import encode
 from comity.protocol.envelope import SignedRecord, decode_record
 from comity.protocol.errors import DecodeError, LocalProtocolError
 from comity.protocol.execution import (
+    Actuation,
     Attestation,
+    Claim,
     CodeReference,
     ContextMeasurement,
     Intent,
@@ -272,6 +275,9 @@ def submit(core: Core, form: StepForm, defaults: Defaults) -> StepAnswer:
     """
     if not is_governed(core, form):
         return StepAnswer(intent="", outcome="ungoverned")
+    if not form.outputs:
+        # Nothing is made, so there is nothing to decide; what it reads is still verified.
+        return StepAnswer(intent="", outcome="ungoverned", governed_inputs=_governed_names(core, form))
     drafted = draft(core, form, defaults)
     known = _resumable(core, drafted, form)
     if known is not None:
@@ -293,14 +299,24 @@ def submit(core: Core, form: StepForm, defaults: Defaults) -> StepAnswer:
     return answer(core, drafted.intent.id)
 
 
+def _governed_names(core: Core, form: StepForm) -> list[str]:
+    """The whole ids of a step's governed inputs."""
+    governance = core.holdings.governance()
+    names = {asset_id(core, entry.asset) for entry in form.inputs}
+    return sorted(name for name in names if governance is not None and governance.governs(name))
+
+
 def _resumable(core: Core, drafted: Draft, form: StepForm) -> bytes | None:
-    """The intent of the same step of the same run, or an open one with equal slots, code and inputs."""
+    """The intent of the same step of the same run, or an open one with equal slots, code and inputs.
+
+    One that is permitted is open until its slots are filled: then the next intent has other slots.
+    """
     for row in core.store.intents(dedup=drafted.dedup):
         pursuit = core.requester.pursuit(row.intent)
         if pursuit is None:
             continue
         same_run = row.run == form.run and row.step == form.step
-        if same_run or pursuit.standing in ("asking", "deferred", "held"):
+        if same_run or pursuit.standing in ("asking", "deferred", "held", "permitted"):
             return row.intent
     return None
 
@@ -326,7 +342,11 @@ def answer(core: Core, intent: bytes) -> StepAnswer:
     if pursuit is None:
         raise Refused("not_found", f"no intent {intent.hex()[:16]} of this node", 404)
     votes = _votes(core, pursuit)
-    common: dict[str, Any] = {"intent": intent.hex(), "votes": votes}
+    common: dict[str, Any] = {
+        "intent": intent.hex(),
+        "votes": votes,
+        "governed_inputs": _input_names(core, pursuit.intent.body),
+    }
     causes = [cause_form(cause) for cause in pursuit.causes]
     needs = [need_form(need) for need in pursuit.needs]
     if pursuit.standing == "permitted" and pursuit.permit is not None:
@@ -350,6 +370,14 @@ def answer(core: Core, intent: bytes) -> StepAnswer:
     return StepAnswer(outcome=outcome, causes=causes, needs=needs, **common)
 
 
+def _input_names(core: Core, intent: Intent) -> list[str]:
+    """The whole ids of the inputs that an intent rests on: their bytes are verified before use."""
+    named = {i for group in intent.classes for i in group.inputs}
+    named |= {i for group in intent.classes for item in group.items for i in item.inputs}
+    inputs = (core.holdings.get(i) for i in named)
+    return sorted({r.body.asset for r in inputs if r is not None and isinstance(r.body, Actuation)})
+
+
 def _votes(core: Core, pursuit: Pursuit) -> dict[str, str]:
     """Member to the lowest mode of its vote, or to why there is none."""
     said: dict[str, str] = {}
@@ -365,8 +393,13 @@ def _votes(core: Core, pursuit: Pursuit) -> dict[str, str]:
 
 def permitted_outputs(intent: Intent, permit: Permit) -> list[PermittedOutput]:
     """A permit in the words of the bridge: one entry per permitted item."""
+    return claimed_outputs(intent, permit.claims)
+
+
+def claimed_outputs(intent: Intent, claims: Iterable[Claim]) -> list[PermittedOutput]:
+    """Claims in the words of the bridge."""
     outputs: list[PermittedOutput] = []
-    for claim in permit.claims:
+    for claim in claims:
         group = intent.classes[claim.index]
         full = full_extent(len(group.items), len(group.columns))
         columns = [group.columns[i] for i in sorted(indices_of(claim.extent.columns))]
@@ -377,20 +410,23 @@ def permitted_outputs(intent: Intent, permit: Permit) -> list[PermittedOutput]:
                 mode="execute" if claim.mode is Mode.EXECUTE else "restrict",
                 columns=columns,
                 all_columns=claim.extent.columns == full.columns,
-                obligations=[_term_form(obligation) for obligation in claim.obligations],
+                obligations=[obligation_form(obligation) for obligation in claim.obligations],
             )
             for index in sorted(indices_of(claim.extent.items))
         )
     return outputs
 
 
-def _term_form(term: Obligation | Need) -> TermForm:
-    return TermForm(code=term.code, parameters=dict(term.parameters))
+def obligation_form(term: Obligation) -> TermForm:
+    parameters = dict(term.parameters)
+    return TermForm(term.code, parameters, message=obligation_sentence(term.code, parameters))
 
 
 def need_form(need: Need) -> TermForm:
-    return _term_form(need)
+    parameters = dict(need.parameters)
+    return TermForm(need.code, parameters, message=need_sentence(need.code, parameters))
 
 
 def cause_form(cause: Cause) -> TermForm:
-    return TermForm(code=cause.code, parameters=dict(cause.parameters), rule=cause.rule)
+    parameters = dict(cause.parameters)
+    return TermForm(cause.code, parameters, cause.rule, cause_sentence(cause.code, parameters))

@@ -22,7 +22,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Collection, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -146,19 +146,19 @@ class SqliteStore:
         self._writing_thread: int | None = None
         self._last: dict[tuple[str, bytes], int] = {}
         self._closed = False
-        with self._translated:
+        with self._translated, ExitStack() as undo:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = _Lock(path.with_name(path.name + ".lock"))
-            try:
-                # Only under the lock: closing a descriptor drops every lock of this process on the file.
-                _make_private(path)
-                self._writer = self._connect()
-                self._incarnation = self._claim()
-                self._reader = self._connect()
-                self._reader.execute("PRAGMA query_only=ON")
-            except BaseException:
-                self._lock.release()
-                raise
+            undo.callback(self._lock.release)
+            # Only under the lock: closing a descriptor drops every lock of this process on the file.
+            _make_private(path)
+            self._writer = self._connect()
+            undo.callback(self._writer.close)
+            self._incarnation = self._claim()
+            self._reader = self._connect()
+            undo.callback(self._reader.close)
+            self._reader.execute("PRAGMA query_only=ON")
+            undo.pop_all()
 
     @property
     def incarnation(self) -> bytes:
@@ -167,24 +167,27 @@ class SqliteStore:
     # Opening and closing
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._path, timeout=BUSY_MS_MAX / 1_000, isolation_level=None, check_same_thread=False
-        )
-        connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
-        mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
-        if mode != "wal":
-            raise StoreError(f"store {self._path}: this file system cannot hold a write-ahead log")
-        for pragma in (
-            "synchronous=NORMAL",
-            # Where the operating system's own sync stops at the drive's cache (macOS).
-            "fullfsync=ON",
-            "checkpoint_fullfsync=ON",
-            # What was erased is overwritten.
-            "secure_delete=ON",
-            "trusted_schema=OFF",
-            f"wal_autocheckpoint={WAL_PAGES_MAX}",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
+        with ExitStack() as undo:
+            connection = sqlite3.connect(
+                self._path, timeout=BUSY_MS_MAX / 1_000, isolation_level=None, check_same_thread=False
+            )
+            undo.callback(connection.close)
+            connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
+            (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+            if mode != "wal":
+                raise StoreError(f"store {self._path}: this file system cannot hold a write-ahead log")
+            for pragma in (
+                "synchronous=NORMAL",
+                # Where the operating system's own sync stops at the drive's cache (macOS).
+                "fullfsync=ON",
+                "checkpoint_fullfsync=ON",
+                # What was erased is overwritten.
+                "secure_delete=ON",
+                "trusted_schema=OFF",
+                f"wal_autocheckpoint={WAL_PAGES_MAX}",
+            ):
+                connection.execute(f"PRAGMA {pragma}")
+            undo.pop_all()
         return connection
 
     def _claim(self) -> bytes:

@@ -89,20 +89,22 @@ def decode(data: bytes, form: type[T], bytes_max: int, array_max: int = ITEMS_MA
             its default; or a field named in `critical` is not known here.
     """
     value = _unpack(data, bytes_max, array_max)
-    problem = _problem(value, 0)
-    if problem is not None:
-        raise DecodeError(problem)
     try:
         # `builtin_types`: else a text would do for bytes, as base64.
         typed: T = msgspec.convert(value, form, strict=True, builtin_types=(bytes,))
     except (msgspec.ValidationError, ValueError, TypeError, RecursionError, OverflowError) as exc:
         raise DecodeError(f"not a {form.__name__}: {exc}") from exc
     again = msgspec.to_builtins(typed, builtin_types=(bytes,), order="sorted")
-    if pack(again) != data:
-        # Another spelling of the same value, which is an error; or fields that this reader does not know.
-        if pack(value) != data:
-            raise DecodeError(_NOT_CANONICAL)
-        _compare_known(again, value, form.__name__)
+    if pack(again) == data:
+        # The form says all that there is: its types are within the model, and the bytes are the only ones for it.
+        return typed
+    # Outside of the model, another spelling of the same value, or fields that this reader does not know.
+    problem = _problem(value, 0)
+    if problem is not None:
+        raise DecodeError(problem)
+    if pack(value) != data:
+        raise DecodeError(_NOT_CANONICAL)
+    _compare_known(again, value, form.__name__)
     return typed
 
 

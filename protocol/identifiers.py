@@ -89,6 +89,8 @@ def member_of(name: str) -> str:
 
 def pattern_matches(pattern: str, asset: str) -> bool:
     """Whether an asset id falls under an `AssetPattern`."""
+    if "*" not in pattern:
+        return pattern == asset
     wanted, given = pattern.split("/"), asset.split("/")
     if wanted[0] not in ("*", given[0]):
         return False

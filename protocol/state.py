@@ -31,6 +31,8 @@ class State:
         self._adverse_about: dict[bytes, set[bytes]] = {}
         self._numbered: dict[_Numbered, set[bytes]] = {}
         self._named: dict[tuple[str, str, str], set[bytes]] = {}
+        self._kinds: dict[str, set[bytes]] = {}
+        self._sorted_kinds: dict[str, tuple[bytes, ...]] = {}
         for record in records:
             self.add(record)
 
@@ -43,6 +45,8 @@ class State:
         if record.is_adverse():
             for subject in header.subject:
                 self._adverse_about.setdefault(subject, set()).add(record.id)
+        self._kinds.setdefault(header.kind, set()).add(record.id)
+        self._sorted_kinds.pop(header.kind, None)
         key = number_key(record)
         if key is not None:
             self._numbered.setdefault(key, set()).add(record.id)
@@ -65,7 +69,9 @@ class State:
 
     def of_kind(self, kind: str) -> list[AnyRecord]:
         """All records of a kind, in the order of their ids."""
-        return [record for record in self if record.header.kind == kind]
+        if kind not in self._sorted_kinds:
+            self._sorted_kinds[kind] = tuple(sorted(self._kinds.get(kind, ())))
+        return [self._by_id[record_id] for record_id in self._sorted_kinds[kind]]
 
     def adverse_about(self, subjects: Iterable[bytes]) -> tuple[AnyRecord, ...]:
         """Adverse records that speak of any of the subjects, in the order of their ids."""

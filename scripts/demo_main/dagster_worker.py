@@ -37,6 +37,8 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     # What runs print belongs into the log.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    # The instance's tables are made once, before anybody waits for a run.
+    in_child(make_instance)
     print(json.dumps({"ready": True}), file=answers, flush=True)
     for line in sys.stdin:
         request: dict[str, Any] = json.loads(line)
@@ -78,6 +80,12 @@ def answer(project: Path, request: Mapping[str, Any]) -> Any:
             return withheld(Path(request["store"]))
         case unknown:
             raise ValueError(f"nobody here can {unknown}")
+
+
+def make_instance() -> list[str]:
+    """Create the instance's storage."""
+    with dg.DagsterInstance.get() as instance:
+        return [run.run_id for run in instance.get_runs(limit=1)]
 
 
 def make_run(project: Path, job: str, run: str | None) -> dict[str, Any]:

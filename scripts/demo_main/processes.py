@@ -117,9 +117,9 @@ class Supervisor:
             raise DemoError(f"{' '.join(argv)} does not end within {timeout_s:g} s") from None
         finally:
             self._end_group(process.pid, signal.SIGKILL)
-            process.wait()
-            with self._lock:
-                self._processes.pop(process.pid, None)
+            # Once more, for the rest of what it said and for the pipes to be closed.
+            process.communicate()
+            self._forget(process)
         return Finished(process.returncode, output, errors)
 
     def start(  # noqa: PLR0913  # what a process is made of
@@ -145,8 +145,7 @@ class Supervisor:
         """End a process at once, as a loss of power would."""
         self._end_group(running.pid, signal.SIGKILL)
         running.process.wait()
-        with self._lock:
-            self._processes.pop(running.pid, None)
+        self._forget(running.process)
 
     def end_all(self) -> None:
         """End every process: asked first, then killed. Nothing can be started after."""
@@ -163,8 +162,7 @@ class Supervisor:
             # The head may be gone while others of its group are not.
             self._end_group(pid, signal.SIGKILL)
             process.wait()
-        with self._lock:
-            self._processes.clear()
+            self._forget(process)
 
     def _start(  # noqa: PLR0913  # what a process is made of
         self,
@@ -195,6 +193,13 @@ class Supervisor:
             self._processes[process.pid] = process
         return process
 
+    def _forget(self, process: subprocess.Popen[str]) -> None:
+        if process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+        with self._lock:
+            self._processes.pop(process.pid, None)
+
     @staticmethod
     def _end_group(pid: int, number: signal.Signals) -> None:
         # EPERM: on macOS, for a group of which only the dead are left.
@@ -205,7 +210,7 @@ class Supervisor:
 def _collect(running: Running) -> None:
     """Read a process's output to its end, so that it never waits for a reader."""
     assert running.process.stdout is not None
-    with contextlib.suppress(ValueError, OSError):
-        for line in running.process.stdout:
+    with contextlib.suppress(ValueError, OSError), running.process.stdout as output:
+        for line in output:
             running.lines.put(line.rstrip("\n"))
     running.lines.put(None)

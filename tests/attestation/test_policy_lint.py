@@ -17,6 +17,7 @@ FORBID = (
 ANY = "forbid (principal, action, resource);"
 WHOLE = 'forbid (principal, action == Action::"materialize", resource);'
 EACH = 'forbid (principal, action == Action::"include", resource);'
+RESTRICT = '@id("a") @mode("restrict") @reason("r")'
 ON_COLUMNS = FORBID.replace("materialize", "include")
 
 
@@ -76,10 +77,10 @@ def marked(text: str) -> tuple[str, int, int]:
         (f'@id("a") @mode("refuse") @reason("r") @^needs("a") {ANY}', "annotation_unwanted", ""),
         (f'@id("a") @mode("refuse") @reason("r") @^obliges("a") {ANY}', "annotation_unwanted", ""),
         (f'@id("a") @mode(^"restrict") @reason("r") {ANY}', "restrict_actions", ""),
-        (f'@id("a") @mode("restrict") @reason("r") ^{WHOLE}', "annotation_missing", ""),
-        (f'@id("a") @mode("restrict") @reason("r") @^obliges("a") {EACH}', "annotation_unwanted", ""),
-        (f'@id("a") @mode("restrict") @reason("r") @obliges(^"min_group_rows") {WHOLE}', "obligation_malformed", ""),
-        (f'@id("a") @mode("restrict") @reason("r") @obliges(^"min_group_rows(rows=x)") {WHOLE}', "obligation_malformed", ""),
+        (f"{RESTRICT} ^{WHOLE}", "annotation_missing", ""),
+        (f'{RESTRICT} @^obliges("a") {EACH}', "annotation_unwanted", ""),
+        (f'{RESTRICT} @obliges(^"min_group_rows") {WHOLE}', "obligation_malformed", ""),
+        (f'{RESTRICT} @obliges(^"min_group_rows(rows=x)") {WHOLE}', "obligation_malformed", ""),
     ],
 )  # fmt: skip
 def test_errors(text: str, code: str, hint: str) -> None:
@@ -101,7 +102,7 @@ def test_errors(text: str, code: str, hint: str) -> None:
         (f'{FORBID} when {{ principal.kind == ^"Agent" || context.fresh }};', "comparison_constant", "agent?"),
         (f'{FORBID} when {{ resource.realm != ^"x" }};', "comparison_constant", "production | preview/name"),
         (f'{FORBID} when {{ context.approvals.contains(^"Health") || context.fresh }};', "comparison_constant", ""),
-        (f'@id("a") @mode("restrict") @reason("r") @obliges(^"min_rows")\n{WHOLE}', "obligation_unknown", "min_group_rows?"),
+        (f'{RESTRICT} @obliges(^"min_rows")\n{WHOLE}', "obligation_unknown", "min_group_rows?"),
         (f'{FORBID} when {{ resource in DataClass::^"helth" }};', "name_unpublished", "health?"),
         (f'{FORBID} unless {{ principal in AuthorityClass::^"health/dop" }};', "name_unpublished", "health/dpo?"),
         (f'{FORBID} unless {{ context.approvals.contains(^"health/dop") }};', "name_unpublished", "health/dpo?"),

@@ -97,7 +97,7 @@ def test_what_is_signed_verifies_here_and_elsewhere(seed: bytes, message: bytes)
     assert signer.sign(message) == signature
 
 
-@given(st.integers(0, 63), st.integers(0, 7), st.booleans())
+@given(at=st.integers(0, 63), bit=st.integers(0, 7), in_message=st.booleans())
 def test_no_bit_of_a_signature_or_message_can_change(at: int, bit: int, *, in_message: bool) -> None:
     signer = SigningKey.from_seed(SEED)
     message, signature = bytearray(64), bytearray(signer.sign(bytes(64)))

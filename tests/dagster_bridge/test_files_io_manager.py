@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from comity.dagster_bridge import GovernedFilesIOManager, ReadRefused, govern
-from comity.node.forms import StartAnswer, StartForm, StepAnswer, StepForm, TermForm, WithheldForm
+from comity.node.forms import ReadForm, StartAnswer, StartForm, StepAnswer, StepForm, TermForm, WithheldForm
 from dagster_runs import failure, materialize, materialized
 from fake_node import (
     FakeNode,
@@ -225,6 +225,22 @@ def test_tampered_input_of_a_partner_is_refused_and_never_parsed(
     assert metadata["comity/causes"][0]["code"] == "digest_differs"
     assert metadata["comity/input"] == "clinic-north.example/released"
     assert (seen, parsed) == ([], [])
+
+
+def test_what_is_parsed_is_what_was_hashed_also_if_the_file_is_exchanged_meanwhile(
+    node: FakeNode, places: Places
+) -> None:
+    made, seen = released(), list[pd.DataFrame]()
+    node.otherwise = execute
+    file = places.base / "released.parquet"
+
+    def exchange(form: ReadForm) -> None:
+        pq.write_table(pa.table({"time": [0]}), file)
+
+    node.on_read = exchange
+    assert materialize(node, made, pooling(made, seen), resources=places.resources()).success  # type: ignore[arg-type]
+    assert pq.read_table(file).num_rows == 1
+    assert len(seen[0]) == 6
 
 
 def test_a_partners_file_without_its_sidecar_is_refused(node: FakeNode, places: Places) -> None:
@@ -442,7 +458,12 @@ def test_a_link_or_a_pipe_in_the_shared_folder_is_not_followed(node: FakeNode, p
     shared.parent.mkdir(parents=True)
     secret = places.exchange / "secret"
     secret.write_bytes(b"own")
-    for plant in (lambda: shared.symlink_to(secret), lambda: os.mkfifo(shared), shared.mkdir):
+    plants: list[Callable[[], None]] = [
+        lambda: shared.symlink_to(secret),
+        lambda: os.mkfifo(shared),
+        shared.mkdir,
+    ]
+    for plant in plants:
         plant()
         result = materialize(node, partner, pooling(partner, []), resources=places.resources())
         assert failure(result, "pooled")[1]["comity/causes"][0]["code"] == "file_unusable"

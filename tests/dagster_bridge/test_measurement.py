@@ -109,7 +109,7 @@ Some_Tool-1.0.dist-info/INSTALLER,sha256=CCC,4
 def test_distributions_are_names_versions_and_what_their_packages_recorded(tmp_path: Path) -> None:
     distribution(tmp_path, "Some_Tool-1.0", RECORD)
     distribution(tmp_path, "bare-2.0", None)
-    rows = "Some_Tool-1.0.dist-info/METADATA,sha256=BBB,5\ntool/__init__.py,sha256=AAA,3\n"
+    rows = "Some_Tool-1.0.dist-info/METADATA,sha256=BBB\ntool/__init__.py,sha256=AAA\n"
     listed = [["bare", "2.0", b""], ["some-tool", "1.0", hashlib.sha256(rows.encode()).digest()]]
     packed = msgpack.packb({"distributions": listed, "domain": "comity distributions v1"})
     found = measure_distributions([str(tmp_path), str(tmp_path), str(tmp_path / "absent.zip")])

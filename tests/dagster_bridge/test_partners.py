@@ -40,6 +40,8 @@ def published(partition: str = "", generation: int = 3) -> PartnerAsset:
 def test_a_partners_asset_appears_with_its_provenance(node: FakeNode) -> None:
     node.published = [published()]
     (spec,) = partner_assets(node.home, io_manager_key="files")
+    assert spec.metadata["dagster/io_manager_key"] == "files"
+    (spec,) = partner_assets(node.home)
     assert spec.key.path == ["clinic-south.example", "released"]
     assert spec.group_name == "partners"
     assert spec.metadata["comity/asset"] == "clinic-south.example/released"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -30,7 +31,7 @@ def _pipeline() -> list[dg.AssetsDefinition]:
         return dg.Output(2 * raw, metadata={"by": "hand"})
 
     @dg.multi_asset(specs=[dg.AssetSpec("left", deps=["doubled"]), dg.AssetSpec("right")])
-    def pair() -> Iterator[dg.MaterializeResult[None]]:
+    def pair() -> Iterator[dg.MaterializeResult[Any]]:
         yield dg.MaterializeResult(asset_key="left", metadata={"n": 1})
         yield dg.MaterializeResult(asset_key="right")
 

@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 import trio
-from libp2p.abc import INetStream
+from libp2p.abc import INetConn, INetStream
 from libp2p.custom_types import TProtocol
 from libp2p.host.basic_host import BasicHost
 from libp2p.host.exceptions import StreamFailure
@@ -19,8 +19,9 @@ from libp2p.network.connection.swarm_connection import SwarmConn
 from libp2p.network.exceptions import SwarmException
 from libp2p.network.stream.exceptions import StreamError
 from libp2p.security.insecure.transport import PLAINTEXT_PROTOCOL_ID
+from multiaddr import Multiaddr
 
-from comity.gossip import libp2p_host
+from comity.gossip import libp2p_host, libp2p_transport
 from comity.gossip.libp2p_host import (
     CONNECTIONS_PER_PEER_MAX,
     HANDSHAKES_PER_HOST_MAX,
@@ -218,6 +219,21 @@ async def test_a_node_that_only_dials_out_can_be_asked(noise: Road, nursery: tri
         await outer.stop()
 
 
+async def test_a_peer_that_connects_ends_the_pause(
+    noise: Road, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libp2p_transport, "PAUSE_S_MIN", 60.0)
+    monkeypatch.setattr(libp2p_transport, "PAUSE_S_MAX", 60.0)
+    monkeypatch.setattr(libp2p_transport, "TURN_S", 0.0)
+    outer = await noise.start("north", echo)
+    outer.transport.set_peers([Peer(name_of("south"), key_of("south"))])
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    inner = Site("south", Libp2pTransport(seed_of("south"), [], echo, Random(1)), tuple)
+    inner.transport.set_peers([outer.peer])
+    await nursery.start(inner.run)
+    await outer.sees(inner)
+
+
 async def test_each_of_several_addresses_is_tried(noise: Road) -> None:
     first, second = in_key_order("north", "south")
     north = await noise.start(first, echo)
@@ -296,15 +312,32 @@ async def test_a_peer_has_no_more_connections_than_allowed_and_the_newest_stay(
 ) -> None:
     north = await noise.start("north", echo)
     north.transport.set_peers([Peer(name_of("visitor"), key_of("visitor"))])
-    for _ in range(CONNECTIONS_PER_PEER_MAX + 1):
-        await bare.connect(north)
-    older = swarm_of(north).get_connections()
-    await bare.connect(north)
+    bare.swarm.connection_config.max_connections_per_peer = 100
+    dialled: list[INetConn] = []
     with trio.fail_after(DEADLINE_S):
+        for _ in range(CONNECTIONS_PER_PEER_MAX + 2):
+            address = Multiaddr(north.peer.addresses[0])
+            dialled.append(await bare.swarm.dial_addr(address, peer_id_of(north.key)))
         while len(bare.swarm.get_connections()) > CONNECTIONS_PER_PEER_MAX:
             await trio.testing.wait_all_tasks_blocked(0.005)
+    assert bare.swarm.get_connections() == dialled[-CONNECTIONS_PER_PEER_MAX:]
     assert len(swarm_of(north).get_connections()) == CONNECTIONS_PER_PEER_MAX
-    assert swarm_of(north).get_connections()[-1] not in older
+
+
+async def test_the_connection_of_a_removed_peer_is_closed(noise: Road) -> None:
+    north, south = await noise.pair(echo, echo)
+    north.transport.set_peers([])
+    assert tcp_sockets(swarm_of(north)) == []
+    with trio.fail_after(DEADLINE_S):
+        while swarm_of(south).get_connections():
+            await trio.testing.wait_all_tasks_blocked(0.005)
+    assert swarm_of(north).get_connections() == []
+    # And nobody goes on dialling it.
+    assert isinstance(north.transport, Libp2pTransport)
+    assert north.transport._nursery is not None
+    with trio.fail_after(DEADLINE_S):
+        while north.transport._nursery.child_tasks:
+            await trio.testing.wait_all_tasks_blocked(0.005)
 
 
 async def test_a_peer_has_no_more_streams_than_allowed(noise: Road, bare: Bare) -> None:
@@ -448,14 +481,14 @@ async def test_stopping_is_quick_with_a_peer_that_does_not_read(noise: Road, nur
 async def test_a_port_in_use_is_an_error(noise: Road) -> None:
     north = await noise.start("north", echo)
     second = Libp2pTransport(seed_of("south"), north.peer.addresses, echo, Random(1))
-    with pytest.raises(ConfigError, match="cannot listen on"):
+    with trio.fail_after(DEADLINE_S), pytest.raises(ConfigError, match="cannot listen on"):
         await second.run()
 
 
 async def test_an_address_of_another_machine_is_an_error() -> None:
     for address in ("/ip4/192.0.2.1/tcp/0", "/ip4/192.0.2.1/tcp/4001"):
         transport = Libp2pTransport(seed_of("north"), [address], echo, Random(1))
-        with pytest.raises((ConfigError, ExceptionGroup)) as caught:
+        with trio.fail_after(DEADLINE_S), pytest.raises((ConfigError, ExceptionGroup)) as caught:
             await transport.run()
         assert caught.type is ConfigError or caught.group_contains(ConfigError)
     with pytest.raises(ConfigError):

@@ -26,9 +26,10 @@ def materialize(
     **options: Any,
 ) -> dg.ExecuteInProcessResult:
     """Govern these assets by the node and run them as `dg.materialize` does, which no launcher sees."""
-    defs = govern(dg.Definitions(assets=list(assets)), home=node.home, **{"wait_max_s": 0.0, **options})
+    given: dict[str, Any] = {"wait_max_s": 0.0, **options}
+    govern(dg.Definitions(assets=list(assets)), home=node.home, **given)
     return dg.materialize(
-        list(defs.assets or ()),
+        list(assets),
         selection=list(select) if select is not None else None,
         partition_key=partition,
         resources=resources,

@@ -12,7 +12,7 @@ import json
 import socketserver
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -129,6 +129,8 @@ class FakeNode:
     published: list[PartnerAsset] = field(default_factory=list)
     calls: list[tuple[str, Any]] = field(default_factory=list)
     ledger: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    on_read: Callable[[ReadForm], None] | None = None
+    """Called while a read is verified."""
     raw: bytes | None = None
     """An answer to everything, instead of a right one."""
     status: int = 200
@@ -160,7 +162,7 @@ class FakeNode:
         path.write_text(json.dumps({"member": MEMBER, "patterns": list(patterns)}), encoding="utf-8")
 
     @contextmanager
-    def running(self) -> Iterator[FakeNode]:
+    def running(self) -> Generator[FakeNode]:
         """Answer on the socket."""
         server = _Server(str(self.socket), _Handler)
         server.node = self
@@ -182,18 +184,19 @@ class FakeNode:
         if method == "GET" and path == "/v1/partner-assets":
             self.calls.append((path, None))
             return self.published
-        kind, act = {
+        routes: dict[str, tuple[type, Callable[[Any], object]]] = {
             "/v1/steps": (StepForm, self._step),
             "/v1/explanations": (StepForm, self._explain),
             "/v1/starts": (StartForm, self._start),
             "/v1/actuations": (ActuationForm, self._actuate),
             "/v1/reads": (ReadForm, self._read),
-        }.get(path, (None, None))
-        if kind is None or act is None or method != "POST":
+        }
+        if path not in routes or method != "POST":
             raise Refusal(404, "not_found")
-        form = msgspec.json.decode(body, type=kind)
+        kind, act = routes[path]
+        form: Any = msgspec.json.decode(body, type=kind)
         self.calls.append((path, form))
-        return act(form)  # type: ignore[operator]
+        return act(form)
 
     def _decide(self, form: StepForm) -> StepAnswer:
         script = self.decisions.get(form.step, self.otherwise)
@@ -222,6 +225,8 @@ class FakeNode:
         return ActuationAnswer(actuation, base64.b64encode(sidecar.encode()).decode())
 
     def _read(self, form: ReadForm) -> ReadAnswer:
+        if self.on_read is not None:
+            self.on_read(form)
         asset = (
             form.asset
             if form.asset.count("/") and "." in form.asset.split("/")[0]
@@ -285,7 +290,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def fake_home() -> Iterator[Path]:
+def fake_home() -> Generator[Path]:
     """A node's home with tokens, at a path that is short enough for a socket."""
     with tempfile.TemporaryDirectory(prefix="node-") as folder:
         home = Path(folder)

@@ -1,0 +1,475 @@
+"""What a node shows: its state as plain values that JSON can hold. Functions of the core, run in its thread.
+
+Digests and ids are lower-case hex, times whole seconds since 1970. Listings are bounded and newest first.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any, Final, TypeAlias, cast
+
+import msgspec
+
+from comity.attestation.requester import Pursuit
+from comity.node.coalitions import tolerance
+from comity.node.core import Core
+from comity.node.forms import GovernanceForm, PartnerAsset, TermForm
+from comity.node.problems import Refused
+from comity.node.sentences import deed_for
+from comity.node.steps import answer, cause_form, need_form, obligation_form, permitted_outputs
+from comity.node.work import lineage_problem
+from comity.protocol.errors import DecodeError
+from comity.protocol.execution import Actuation, Intent, Permit, Refusal, Vote
+from comity.protocol.governance import AssetRule, Credential, NodeCertificate, Policy
+from comity.protocol.governance_state import GovernanceState
+from comity.protocol.records import decode_body
+from comity.protocol.verified import VerifiedRecord
+
+AnyRecord: TypeAlias = VerifiedRecord[Any]
+Json: TypeAlias = Any
+
+LISTED_MAX: Final = 200
+"""Rows of one listing: what a person looks through, and a few hundred kilobytes at most."""
+PARTNER_ACTUATIONS_MAX: Final = 1_000
+"""Actuations that are looked through for what partners publish: as many as one query gives."""
+
+
+def plain(value: object) -> Json:
+    """Any form as values that JSON can hold: bytes as hex, absent fields left out."""
+    match value:
+        case bytes():
+            return value.hex()
+        case msgspec.Struct():
+            return {
+                name: plain(getattr(value, name))
+                for name in value.__struct_fields__
+                if getattr(value, name) is not None and name not in ("salt", "critical")
+            }
+        case tuple() | list() | frozenset():
+            return [plain(each) for each in cast("Iterable[object]", value)]
+        case dict():
+            return {str(key): plain(each) for key, each in cast("dict[object, object]", value).items()}
+        case _:
+            return value
+
+
+# The node and its coalition
+
+
+def status(core: Core, connected: frozenset[str], addresses: tuple[str, ...]) -> Json:
+    """How the node is: whom it reaches, whether a decision can come about, and what is open.
+
+    Args:
+        connected: members of whom a node is connected.
+        addresses: where this node listens.
+    """
+    epoch, me = core.holdings.epoch, core.identity
+    reachable = (connected | {me.member}) & set(epoch.members)
+    standings = Counter(pursuit.standing for pursuit in core.requester.pursuits())
+    governance = core.holdings.governance()
+    return {
+        "member": me.member,
+        "node": me.node,
+        "coalition": core.coalition.hex(),
+        "coalition_name": epoch.body.coalition_name,
+        "epoch": epoch.number,
+        "engine": core.holdings.engine.hex(),
+        "engine_accepted": core.holdings.engine in epoch.body.engines,
+        "governance_complete": governance is not None,
+        "listens": list(addresses),
+        "started": core.clock.started,
+        "now": core.clock.now(),
+        "members": [
+            {"member": name, "connected": name in reachable, "self": name == me.member}
+            for name in sorted(epoch.members)
+        ],
+        "quorum": epoch.quorum,
+        "reachable": len(reachable),
+        "quorum_reachable": len(reachable) >= epoch.quorum,
+        "faults_tolerated": epoch.faults,
+        "tolerance": tolerance(len(epoch.members)),
+        "intents": dict(sorted(standings.items())),
+    }
+
+
+def coalition(core: Core, addresses: dict[str, tuple[str, ...]]) -> Json:
+    """Who belongs, by which rules, and how many faults are tolerated.
+
+    Args:
+        addresses: node name to addresses, as far as they are known.
+    """
+    epoch = core.holdings.epoch
+    governance = core.holdings.governance()
+    certificates = core.holdings.state.of_kind("node_certificate")
+    return {
+        "name": epoch.body.coalition_name,
+        "coalition": core.coalition.hex(),
+        "epoch": epoch.number,
+        "epoch_id": epoch.id.hex(),
+        "certificate": epoch.body.certificate,
+        "started": epoch.body.started,
+        "quorum": epoch.quorum,
+        "faults_tolerated": epoch.faults,
+        "tolerance": tolerance(len(epoch.members)),
+        "members": [
+            {
+                "member": member.id,
+                "namespaces": list(member.namespaces),
+                "keys": [plain(key) for key in member.keys],
+                "nodes": _nodes(core, certificates, member.id, addresses),
+            }
+            for member in epoch.members.values()
+        ],
+        "publishers": list(epoch.body.publishers),
+        "engines": [engine.hex() for engine in epoch.body.engines],
+        "authority_classes": [plain(each) for each in governance.taxonomy.classes] if governance else [],
+        "policies": [_policy(core, digest) for digest in epoch.body.policies],
+    }
+
+
+def _nodes(
+    core: Core, certificates: list[AnyRecord], member: str, addresses: dict[str, tuple[str, ...]]
+) -> list[Json]:
+    nodes: dict[str, tuple[int, Json]] = {}
+    for record in certificates:
+        body = record.body
+        if record.member != member or not isinstance(body, NodeCertificate):
+            continue
+        row = {
+            "node": body.node,
+            "certificate": record.id.hex(),
+            "not_after": body.not_after,
+            "in_force": body.not_before <= core.clock.now() < body.not_after,
+            "revoked": bool(core.holdings.state.adverse_about({record.id})),
+            "addresses": list(addresses.get(body.node, ())),
+        }
+        held = nodes.get(body.node)
+        if held is None or record.header.number > held[0]:
+            nodes[body.node] = (record.header.number, row)
+    return [nodes[name][1] for name in sorted(nodes)]
+
+
+def _policy(core: Core, digest: bytes) -> Json:
+    record = core.holdings.with_body("policy", digest)
+    if record is None:
+        return {"digest": digest.hex(), "held": False}
+    body: Policy = record.body
+    return {
+        "digest": digest.hex(),
+        "held": True,
+        "name": record.header.name,
+        "record": record.id.hex(),
+        "published_by": record.member,
+        "assets": [_rule(rule) for rule in body.assets],
+        "purposes": [plain(purpose) for purpose in body.purposes],
+        "weight_min": body.weight_min,
+        "rules": body.rules,
+    }
+
+
+def _rule(rule: AssetRule) -> Json:
+    return {"pattern": rule.pattern, "data_class": rule.data_class, "rows_by": rule.rows_by} | {
+        "columns": {column.name: column.column_class for column in rule.columns}
+    }
+
+
+def governed(core: Core) -> Json | None:
+    """The patterns of what signed policy in force speaks of; None until all of it has arrived."""
+    governance = core.holdings.governance()
+    if governance is None:
+        return None
+    patterns = {rule.pattern for bundle in governance.bundles for rule in bundle.policy.assets}
+    return {"member": core.identity.member, "patterns": sorted(patterns)}
+
+
+def credentials(core: Core) -> Json:
+    """The credentials that are held, this organization's first."""
+    rows: list[Json] = []
+    now = core.clock.now()
+    for record in core.holdings.state.of_kind("credential"):
+        body = record.body
+        if not isinstance(body, Credential):
+            continue
+        against = core.holdings.state.adverse_about({record.id})
+        state = "revoked" if against else "expired" if now >= body.not_after else "in force"
+        if now < body.not_before:
+            state = "not yet"
+        rows.append(
+            {"credential": record.id.hex(), "member": record.member, "state": state}
+            | {"under": record.authority.hex() if record.authority is not None else ""}
+            | plain(body)
+        )
+    mine = core.identity.member
+    return sorted(rows, key=lambda row: (row["member"] != mine, row["subject"], -row["not_before"]))
+
+
+# Intents and decisions
+
+
+def intents(core: Core) -> Json:
+    """The newest intents that are held: this node's own with where they stand, others' as they were asked."""
+    found = core.store.of_kind("intent", coalition=core.coalition, limit=LISTED_MAX)
+    return [intent_row(core, r) for f in found if (r := core.holdings.get(f.id)) is not None]
+
+
+def intent_row(core: Core, record: AnyRecord) -> Json:
+    """One intent in short."""
+    body: Intent = record.body
+    pursuit = core.requester.pursuit(record.id)
+    row = core.store.intent(record.id)
+    standing: str = pursuit.standing if pursuit is not None else row.status if row is not None else "seen"
+    return {
+        "intent": record.id.hex(),
+        "member": record.member,
+        "at": record.header.at,
+        "realm": record.header.realm,
+        "standing": standing,
+        "requester": body.requester,
+        "purpose": body.purpose,
+        "run": body.run.run,
+        "step": body.run.step,
+        "job": body.run.job,
+        "assets": [
+            {"asset": g.asset, "items": len(g.items), "partitions": [i.partition for i in g.items[:8]]}
+            for g in body.classes
+        ],
+    }
+
+
+def intent(core: Core, intent_id: bytes) -> Json:
+    """One intent: where it stands, with votes, causes and needs, and its record.
+
+    Raises:
+        Refused: `not_found`.
+    """
+    record = _held(core, intent_id, "intent", Intent)
+    shown = intent_row(core, record) | {"body": plain(record.body), "record": _encoded(record)}
+    pursuit = core.requester.pursuit(intent_id)
+    if pursuit is None:
+        return shown
+    standing = asdict(answer(core, intent_id))
+    return (
+        shown
+        | {name: standing[name] for name in ("outcome", "outputs", "causes", "needs", "votes", "expires")}
+        | {
+            "asks": pursuit.asks,
+            "ask": pursuit.ask.id.hex() if pursuit.ask is not None else "",
+            "permit": pursuit.permit.id.hex() if pursuit.permit is not None else "",
+            "refusal": pursuit.refusal.id.hex() if pursuit.refusal is not None else "",
+        }
+    )
+
+
+def decisions(core: Core) -> Json:
+    """The newest permits and refusals that are held."""
+    found = [
+        record
+        for kind in ("permit", "refusal")
+        for record in core.store.of_kind(kind, coalition=core.coalition, limit=LISTED_MAX)
+    ]
+    found.sort(key=lambda record: (record.header.at, record.id), reverse=True)
+    return [_decision_row(core, r) for f in found[:LISTED_MAX] if (r := core.holdings.get(f.id)) is not None]
+
+
+def _decision_row(core: Core, record: AnyRecord) -> Json:
+    body: Permit | Refusal = record.body
+    asked = core.holdings.get(body.intent)
+    modes = [str(claim.mode) for claim in body.claims] if isinstance(body, Permit) else ["refuse"]
+    permitted = isinstance(body, Permit)
+    if permitted and asked is not None and len(modes) < len(asked.body.classes):
+        modes.append("restrict")
+    return {
+        "decision": record.id.hex(),
+        "kind": record.header.kind,
+        "outcome": "refuse" if not permitted else "restrict" if "restrict" in modes else "execute",
+        "member": record.member,
+        "intent": body.intent.hex(),
+        "t": body.t,
+        "expires": body.expires if isinstance(body, Permit) else 0,
+        "assets": [group.asset for group in asked.body.classes] if asked is not None else [],
+        "requester": asked.body.requester if asked is not None else "",
+        "run": asked.body.run.run if asked is not None else "",
+        "step": asked.body.run.step if asked is not None else "",
+    }
+
+
+def decision(core: Core, decision_id: bytes) -> Json:
+    """One permit or refusal with every vote that carries it. An intent's id finds its newest decision.
+
+    Raises:
+        Refused: `not_found`.
+    """
+    record = core.holdings.get(decision_id)
+    if record is not None and isinstance(record.body, Intent):
+        certificates = [r for r in core.holdings.about(decision_id) if isinstance(r.body, Permit | Refusal)]
+        record = max(certificates, key=lambda r: (r.body.t, r.id), default=None)
+    if record is None or not isinstance(record.body, Permit | Refusal):
+        raise Refused("not_found", f"no decision {decision_id.hex()[:16]} is held here", 404)
+    body = record.body
+    asked = core.holdings.get(body.intent)
+    votes = [v for i in body.votes if (v := core.holdings.get(i)) is not None]
+    shown = _decision_row(core, record) | {
+        "ask": body.ask.hex(),
+        "epoch": body.epoch.hex(),
+        "votes": [_vote(vote) for vote in votes],
+        "outputs": [],
+        "record": _encoded(record),
+    }
+    if asked is not None and isinstance(body, Permit):
+        shown["outputs"] = [asdict(output) for output in permitted_outputs(asked.body, body)]
+        shown["governance"] = [
+            {"asset": asked.body.classes[claim.index].asset} | plain(claim.state) for claim in body.claims
+        ]
+    return shown
+
+
+def _vote(record: VerifiedRecord[Vote]) -> Json:
+    body = record.body
+    return {
+        "vote": record.id.hex(),
+        "member": record.member,
+        "expires": body.expires,
+        "engine": body.engine.hex(),
+        "adverse": [adverse.hex() for adverse in body.adverse],
+        "classes": [
+            {
+                "mode": str(judgement.outcome.mode),
+                "weight": judgement.weight,
+                "live": list(judgement.live),
+                "causes": [asdict(cause_form(cause)) for cause in judgement.outcome.causes],
+                "needs": [asdict(need_form(need)) for need in judgement.outcome.needs],
+                "obligations": [asdict(obligation_form(each)) for each in judgement.outcome.obligations],
+            }
+            for judgement in body.judgements
+        ],
+    }
+
+
+def waiting(core: Core) -> Json:
+    """The intents of this node that wait for something, with what would help and what to do."""
+    rows: list[Json] = []
+    for pursuit in core.requester.pursuits():
+        if pursuit.standing not in ("asking", "deferred", "held"):
+            continue
+        standing = answer(core, pursuit.intent.id)
+        rows.append(
+            intent_row(core, pursuit.intent)
+            | {
+                "causes": [asdict(cause) for cause in standing.causes],
+                "needs": [_needed(need, pursuit) for need in standing.needs],
+                "votes": standing.votes,
+                "asks": pursuit.asks,
+                "goes_on_by_itself": pursuit.standing != "deferred" or pursuit.ask_next is not None,
+            }
+        )
+    rows.sort(key=lambda row: (row["at"], row["intent"]), reverse=True)
+    return rows[:LISTED_MAX]
+
+
+def _needed(need: TermForm, pursuit: Pursuit) -> Json:
+    return asdict(need) | {"deed": deed_for(need, pursuit.intent.id.hex())}
+
+
+# Records
+
+
+def record(core: Core, record_id: bytes) -> Json:
+    """Any record that is held, decoded.
+
+    Raises:
+        Refused: `not_found`.
+    """
+    found = core.store.get([record_id])
+    if not found:
+        raise Refused("not_found", f"no record {record_id.hex()[:16]} is held here", 404)
+    signed = found[0]
+    try:
+        body = plain(decode_body(signed))
+    except DecodeError as exc:
+        body = {"unreadable": str(exc)}
+    return {
+        "id": signed.id.hex(),
+        "kind": signed.header.kind,
+        "member": signed.header.member,
+        "at": signed.header.at,
+        "header": plain(signed.header),
+        "body": body,
+        "record": base64.b64encode(signed.encoded()).decode(),
+    }
+
+
+def _held(core: Core, record_id: bytes, what: str, form: type[msgspec.Struct]) -> AnyRecord:
+    found = core.holdings.get(record_id)
+    if found is None or not isinstance(found.body, form):
+        raise Refused("not_found", f"no {what} {record_id.hex()[:16]} is held here", 404)
+    return found
+
+
+def _encoded(found: AnyRecord) -> str:
+    return base64.b64encode(found.record.encoded()).decode()
+
+
+# What partners publish
+
+
+def partner_assets(core: Core) -> list[PartnerAsset]:
+    """The newest promoted actuation of every slot of other members, as far as it is held and sound here."""
+    newest: dict[tuple[str, str], AnyRecord] = {}
+    found = core.store.of_kind("actuation", coalition=core.coalition, limit=PARTNER_ACTUATIONS_MAX)
+    for signed in found:
+        made = core.holdings.get(signed.id)
+        if made is None or not isinstance(made.body, Actuation) or made.member == core.identity.member:
+            continue
+        heads = core.store.heads(made.body.asset, made.body.partition, coalition=core.coalition)
+        if heads and heads[0].actuation == made.id and lineage_problem(core, made) is None:
+            newest[made.body.asset, made.body.partition] = made
+    return [_partner_asset(newest[slot]) for slot in sorted(newest)]
+
+
+def _partner_asset(made: VerifiedRecord[Actuation]) -> PartnerAsset:
+    body, state = made.body, made.header.governance
+    if state is None:
+        raise Refused("not_found", "an actuation without governance state", 404)
+    return PartnerAsset(
+        asset=body.asset,
+        partition=body.partition,
+        actuation=made.id.hex(),
+        digest=body.content.digest.hex(),
+        media_type=body.content.media_type,
+        generation=body.generation,
+        made_at=made.header.at,
+        rows=body.content.rows,
+        columns=list(body.content.columns),
+        governance=governance_form(state),
+    )
+
+
+def governance_form(state: GovernanceState) -> GovernanceForm:
+    """The governance state of data in the words of the API."""
+    return GovernanceForm(
+        tier=state.tier,
+        realm=state.realm,
+        owners=list(state.owners),
+        purpose=state.purpose,
+        weight=state.weight,
+        data_classes=list(state.data_classes),
+        authority_classes=list(state.authority_classes),
+        restrictions=[obligation_form(each) for each in state.restrictions],
+    )
+
+
+def published_names(core: Core) -> list[str]:
+    """Ids of partners' assets that policy names without a wildcard but for the member: what may be asked for."""
+    governance = core.holdings.governance()
+    names: set[str] = set()
+    for bundle in governance.bundles if governance is not None else ():
+        for rule in bundle.policy.assets:
+            member, _, path = rule.pattern.partition("/")
+            if not path or "*" in path:
+                continue
+            domains = [d for m in core.holdings.epoch.members.values() for d in m.namespaces]
+            names |= {f"{domain}/{path}" for domain in domains if member in ("*", domain)}
+    return sorted(n for n in names if core.holdings.epoch.writer_of(n) != core.identity.member)

@@ -1,0 +1,106 @@
+"""What the demo tells while it runs, what it claims at the end, and the proof of each claim."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, TextIO
+
+WIDTH: Final = 110
+INDENT: Final = "          "
+CLAIMS: Final = (
+    "homes_private",
+    "executed",
+    "restricted",
+    "deferred_then_executed",
+    "curves_equal",
+    "owners_released",
+    "agent_admitted",
+    "agent_refused",
+    "tampered_input_refused",
+    "decided_with_one_member_down",
+    "live_owner_deferred",
+    "bundle_verified",
+)
+"""What has to be observed for the demo to succeed."""
+
+
+@dataclass(slots=True)
+class Phase:
+    """One part of the demo: what it is about, how long it took, and what was seen."""
+
+    name: str
+    title: str
+    seconds: float = 0.0
+    said: list[str] = field(default_factory=list[str])
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The ids of the records and runs that show a claim."""
+
+    records: dict[str, str]
+    runs: dict[str, str]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"records": self.records, "runs": self.runs}
+
+
+class Story:
+    """Tells people what happens as it happens, and keeps what was claimed."""
+
+    def __init__(self, out: TextIO = sys.stdout) -> None:
+        self._out = out
+        self._began = time.monotonic()
+        self.phases: list[Phase] = []
+        self.claims: dict[str, bool] = {}
+        self.proofs: dict[str, Proof] = {}
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that has to be observed was."""
+        return all(self.claims.get(name, False) for name in CLAIMS)
+
+    @contextmanager
+    def phase(self, name: str, title: str) -> Iterator[Phase]:
+        """A part of the demo, from its heading to its end."""
+        phase = Phase(name, title)
+        self.phases.append(phase)
+        print(f"{self.seconds:7.1f} s  {title}", file=self._out, flush=True)
+        began = time.monotonic()
+        try:
+            yield phase
+        finally:
+            phase.seconds = time.monotonic() - began
+
+    def say(self, text: str) -> None:
+        """Say what was just seen."""
+        if self.phases:
+            self.phases[-1].said.append(text)
+        for line in textwrap.wrap(text, WIDTH - len(INDENT)):
+            print(f"{INDENT}{line}", file=self._out, flush=True)
+
+    def claim(
+        self, name: str, holds: bool, *, records: dict[str, str] | None = None, runs: dict[str, str] | None = None
+    ) -> None:
+        """State whether something was observed, with what shows it.
+
+        A claim that is stated several times holds if it held each time; the proofs are put together.
+        """
+        before = self.proofs.get(name, Proof({}, {}))
+        self.claims[name] = self.claims.get(name, True) and holds
+        self.proofs[name] = Proof({**before.records, **(records or {})}, {**before.runs, **(runs or {})})
+        if not holds:
+            self.say(f"NOT OBSERVED: {name.replace('_', ' ')}")
+
+    def missing(self) -> Iterable[str]:
+        """What was not observed."""
+        return [name for name in CLAIMS if not self.claims.get(name, False)]

@@ -1,0 +1,46 @@
+"""What a partner, or whoever can write to the shared folder, might do to a file: change one value in it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+
+@dataclass(frozen=True, slots=True)
+class Tampering:
+    """One changed value in a file that is as readable as before."""
+
+    path: Path
+    column: str
+    row: int
+    before: Any
+    after: Any
+    still_readable: bool
+
+
+@contextmanager
+def one_value_changed(path: Path, column: str) -> Iterator[Tampering]:
+    """Change one value of a Parquet file, and restore the very bytes in the end.
+
+    The file keeps its owner, its mode and its sidecar; only what is in it differs.
+    """
+    original = path.read_bytes()
+    table = pd.read_parquet(path)
+    row = len(table) // 2
+    before = table[column].iloc[row]
+    after = before + 1
+    table.loc[row, column] = after
+    try:
+        table.to_parquet(path, index=False)
+        again = pd.read_parquet(path)
+        readable = again.equals(table) and not again.equals(pd.read_parquet(io.BytesIO(original)))
+        yield Tampering(path, column, row, before.item(), after.item(), readable)
+    finally:
+        path.write_bytes(original)
+
