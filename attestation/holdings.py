@@ -18,7 +18,7 @@ from comity.attestation.policy_rules import compile_rules
 from comity.attestation.verification import KeyDirectory, verify
 from comity.protocol.envelope import SignedRecord
 from comity.protocol.errors import DecodeError, LocalProtocolError, VerificationError
-from comity.protocol.governance import Credential, NodeCertificate, Policy, Taxonomy
+from comity.protocol.governance import Credential, NodeCertificate, OwnerPolicy, Policy, Taxonomy
 from comity.protocol.state import State
 from comity.protocol.verified import VerifiedRecord
 
@@ -37,6 +37,16 @@ class Admission:
     admitted: tuple[AnyRecord, ...]
     parked: tuple[SignedRecord, ...]
     rejected: tuple[tuple[SignedRecord, VerificationError | DecodeError], ...]
+
+
+def require_rules(record: AnyRecord) -> None:
+    """Rules that do not compile are nobody's policy: the record is rejected, as any other malformed one.
+
+    Raises:
+        DecodeError: naming line and column.
+    """
+    if isinstance(record.body, Policy | OwnerPolicy) and record.body.rules:
+        compile_rules(record.body.rules)
 
 
 class Holdings:
@@ -159,6 +169,7 @@ class Holdings:
                 continue
             try:
                 verified = verify(record, self.directory)
+                require_rules(verified)
             except (VerificationError, DecodeError) as exc:
                 rejected.append((record, exc))
                 continue

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import msgspec
+
 from comity.attestation.adverse import NOTHING, Adverse, weigh_adverse
 from comity.attestation.approvals import approvals_for
 from comity.attestation.case import (
@@ -79,15 +81,14 @@ def judge(case: Case) -> Judgement | Fault:
         case.known,
         case.governance.observers,
     )
-    if not adverse.ids and not adverse.struck and not adverse.against:
-        return Judgement(tuple(w.judgement for w in alone), (), Working(classes=alone), _expires(case))
-    against = _judge_once(case, adverse)
-    if isinstance(against, Fault):
-        return against
-    classes = tuple(
-        _both(own, other, group)
-        for own, other, group in zip(alone, against, case.intent.body.classes, strict=True)
-    )
+    classes = alone
+    if adverse.ids or adverse.struck or adverse.against:
+        against = _judge_once(case, adverse)
+        if isinstance(against, Fault):
+            return against
+        groups = case.intent.body.classes
+        classes = tuple(_both(*three) for three in zip(alone, against, groups, strict=True))
+    classes = tuple(_compact(working) for working in classes)
     working = Working(classes=classes, adverse=adverse.ids)
     return Judgement(tuple(w.judgement for w in classes), adverse.ids, working, _expires(case))
 
@@ -255,7 +256,7 @@ def _judge_class(bearing: _Bearing, index: int, group: ItemClass) -> ClassWorkin
         outcome = meet(outcome, Findings(list(bearing.notes)).outcome(full), full)
     state = _state(bearing, request, owners, weight)
     judgement = ClassJudgement(
-        outcome=_compact(outcome),
+        outcome=outcome,
         weight=weight,
         state=state,
         live=live_owners(inputs, bearing.policies, t),
@@ -271,13 +272,18 @@ def _judge_class(bearing: _Bearing, index: int, group: ItemClass) -> ClassWorkin
     )
 
 
-def _compact(outcome: Outcome) -> Outcome:
-    """Below *restrict* nothing is permitted, so extent and obligations say nothing; an execute has no causes."""
-    if outcome.mode.rank < Mode.RESTRICT.rank:
-        empty = full_extent(0, 0)
-        needs = outcome.needs if outcome.mode is Mode.DEFER else ()
-        return Outcome(mode=outcome.mode, extent=empty, needs=needs, causes=outcome.causes)
-    return outcome
+def _compact(working: ClassWorking) -> ClassWorking:
+    """Below *restrict* nothing is permitted: extent and obligations say nothing, and a refusal needs nothing.
+
+    It comes last, for the meet of a deferral and anything else looks at both extents.
+    """
+    outcome = working.judgement.outcome
+    if outcome.mode.rank >= Mode.RESTRICT.rank:
+        return working
+    needs = outcome.needs if outcome.mode is Mode.DEFER else ()
+    said = Outcome(mode=outcome.mode, extent=full_extent(0, 0), needs=needs, causes=outcome.causes)
+    judgement = msgspec.structs.replace(working.judgement, outcome=said)
+    return msgspec.structs.replace(working, judgement=judgement)
 
 
 def _class_findings(bearing: _Bearing, index: int, group: ItemClass) -> list[Finding]:

@@ -12,7 +12,14 @@ from typing import Any, Final, TypeAlias
 import dagster as dg
 import msgspec
 
-from comity.node.client import NodeError, StepAnswer, TermForm
+from comity.node.client import (
+    FormInvalidError,
+    NodeError,
+    NotFoundError,
+    NotPermittedError,
+    StepAnswer,
+    TermForm,
+)
 from comity.protocol.errors import ComityError
 
 OUTCOME: Final = "comity/outcome"
@@ -102,6 +109,16 @@ def refused_locally(
         **(extra or {}),
     }
     return kind(description=f"Comity: {text}", metadata=metadata, allow_retries=False)
+
+
+def unanswered(
+    kind: type[GovernanceFailure], step: str, what: str, error: NodeError, answer: StepAnswer | None = None
+) -> GovernanceFailure:
+    """The failure of a request to the node: of `kind` where the node has said no, else nobody knows."""
+    if not isinstance(error, (NotPermittedError, FormInvalidError, NotFoundError)):
+        return unavailable(step, error)
+    cause = TermForm(error.code, message=error.message)
+    return refused_locally(kind, f"{what}: {error}", [cause], answer)
 
 
 def unavailable(step: str, error: ComityError) -> NodeUnavailable:

@@ -31,7 +31,7 @@ from comity.dagster_bridge.failures import (
     ReadRefused,
     WriteRefused,
     refused_locally,
-    unavailable,
+    unanswered,
 )
 from comity.dagster_bridge.files import FileError, Place, sidecar_of
 from comity.dagster_bridge.gate import HOME_VARIABLE, Gate
@@ -172,7 +172,8 @@ class GovernedFilesIOManager(dg.ConfigurableIOManager):
                 )
             )
         except NodeError as exc:
-            raise unavailable(step.name, exc) from exc
+            what = f"{permitted.asset} is written and not recorded; no partner will admit it"
+            raise unanswered(WriteRefused, step.name, what, exc, step.answer) from exc
         sidecar = _decoded(answer.sidecar)
         self._own().write(sidecar_of(path), sidecar)
         if published is not None:

@@ -16,18 +16,22 @@ from pathlib import Path
 from typing import Final, Literal
 
 from comity.dagster_bridge.dagster_internals import ComputeWatch, StepExecutionContext, current_step
-from comity.dagster_bridge.failures import StepRefused, not_permitted, refused_locally, unavailable
+from comity.dagster_bridge.failures import (
+    StepRefused,
+    not_permitted,
+    refused_locally,
+    unanswered,
+    unavailable,
+)
 from comity.dagster_bridge.governed_assets import read_governed_assets
 from comity.dagster_bridge.governed_step import GovernedStep
 from comity.dagster_bridge.measurement import CodeMeasurement, measure_context
 from comity.dagster_bridge.requester import Requester, TicketFacts, encoded_ticket
 from comity.dagster_bridge.step_facts import StepFacts, step_facts
 from comity.node.client import (
-    FormInvalidError,
     NodeClient,
     NodeError,
     NodeUnreachableError,
-    NotFoundError,
     StepAnswer,
     StepForm,
     TermForm,
@@ -167,11 +171,7 @@ class Gate:
                 return None
             raise unavailable(where, exc) from exc
         except NodeError as exc:
-            if isinstance(exc, (FormInvalidError, NotFoundError)):
-                raise refused_locally(
-                    StepRefused, str(exc), [TermForm(exc.code, message=exc.message)]
-                ) from exc
-            raise unavailable(where, exc) from exc
+            raise unanswered(StepRefused, where, f"step {where} cannot be asked for", exc) from exc
         if answer.outcome == "ungoverned":
             if answer.governed_inputs:
                 # No output to judge, but governed inputs: its reads are verified, nothing is attached.

@@ -12,13 +12,14 @@ from comity.dagster_bridge.dagster_internals import ComputeWatch, StepExecutionC
 from comity.dagster_bridge.failures import (
     INTENT,
     OUTCOME,
+    GovernanceFailure,
     Metadata,
     ReadRefused,
     StepRefused,
     WriteRefused,
     refused_locally,
     term_values,
-    unavailable,
+    unanswered,
 )
 from comity.dagster_bridge.step_facts import StepFacts, name_in, named_inputs, partitions_of
 from comity.node.client import (
@@ -117,11 +118,12 @@ class GovernedStep:
             return self._start(output)
         except NotPermittedError as exc:
             if exc.code != "permit_expired":
-                raise self._start_refused(output, exc) from exc
+                raise self._start_failed(output, exc) from exc
         try:
             self.answer = self.client.submit_step(self.form)
         except NodeError as exc:
-            raise unavailable(self.name, exc) from exc
+            what = f"step {self.name} cannot be asked for again"
+            raise unanswered(StepRefused, self.name, what, exc, self.answer) from exc
         asset = output.asset.partition("/")[2]
         if not self.judged or self.permitted(asset, output.partition) != output:
             raise refused_locally(
@@ -133,7 +135,7 @@ class GovernedStep:
         try:
             return self._start(output)
         except NotPermittedError as exc:
-            raise self._start_refused(output, exc) from exc
+            raise self._start_failed(output, exc) from exc
 
     def begin(
         self, context: StepExecutionContext, unbound_reads: Literal["refuse", "allow"]
@@ -222,15 +224,11 @@ class GovernedStep:
         except NotPermittedError:
             raise
         except NodeError as exc:
-            raise unavailable(self.name, exc) from exc
+            raise self._start_failed(output, exc) from exc
 
-    def _start_refused(self, output: PermittedOutput, exc: NotPermittedError) -> dg.Failure:
-        return refused_locally(
-            StepRefused,
-            f"the work on {output.asset} may not start: {exc}",
-            [TermForm(exc.code, {"asset": output.asset}, message=exc.message)],
-            self.answer,
-        )
+    def _start_failed(self, output: PermittedOutput, exc: NodeError) -> GovernanceFailure:
+        what = f"the work on {output.asset} may not start"
+        return unanswered(StepRefused, self.name, what, exc, self.answer)
 
     def _unbound_inputs(
         self, context: StepExecutionContext, unbound_reads: Literal["refuse", "allow"]

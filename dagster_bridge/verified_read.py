@@ -9,7 +9,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from comity.dagster_bridge.failures import ReadRefused, refused_locally, unavailable
+from comity.dagster_bridge.failures import ReadRefused, refused_locally, unanswered, unavailable
 from comity.dagster_bridge.files import (
     SIDECAR_BYTES_MAX,
     FileError,
@@ -95,7 +95,10 @@ class Reader:
         )
         try:
             answer = self._client().read(form)
-        except (NodeError, ConfigError) as exc:
+        except NodeError as exc:
+            what = f"{asset.name} cannot be verified"
+            raise unanswered(ReadRefused, f"that reads {asset.name}", what, exc) from exc
+        except ConfigError as exc:
             raise unavailable(f"that reads {asset.name}", exc) from exc
         if not answer.admitted:
             causes = answer.causes or [TermForm("read_refused")]

@@ -185,12 +185,13 @@ class MembersSwarm(Swarm):
         """
         if not isinstance(read_write_closer, TrioTCPStream):
             raise LocalProtocolError("a listener that is not TCP")
-        host = (read_write_closer.get_remote_address() or ("", 0))[0]
+        # From the socket: libp2p knows no address of a peer on IPv6.
+        host = str(read_write_closer.stream.socket.getpeername()[0])
         if (
             sum(self._handshakes.values()) >= HANDSHAKES_MAX
             or self._handshakes.get(host, 0) >= HANDSHAKES_PER_HOST_MAX
         ):
-            _log.warning("refused a connection from %s: too many are being secured", host)
+            _log.debug("refused a connection from %s: too many are being secured", host)
             return
         self._handshakes[host] = self._handshakes.get(host, 0) + 1
         try:

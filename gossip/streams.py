@@ -25,7 +25,9 @@ BATCH_BYTES: Final = 65_524
 REFUSALS_WAITING_MAX: Final = 256
 """Refusals that may wait to be read by the peer. One who asks on and never reads is disconnected."""
 SILENT_TIMEOUTS_MAX: Final = 3
-"""Requests in a row that may time out with nothing heard in between, before the connection is given up."""
+"""Requests in a row that may time out with nothing heard in between, before the connection is given up..."""
+SILENT_S_MIN: Final = 2.0
+"""... and for how long at least: three impatient requests are no evidence against a peer far away."""
 HANDLER_S_MAX: Final = 120.0
 """A handler that takes longer is cancelled, so that it cannot hold one of the peer's places for ever."""
 
@@ -116,6 +118,7 @@ class RequestStream:
         self._places = trio.Semaphore(bounds.in_flight, max_value=bounds.in_flight)
         self._next_id = 0
         self._silent_timeouts = 0
+        self._silent_since = 0.0
         self._open = True
         self._scope = trio.CancelScope()
 
@@ -136,7 +139,8 @@ class RequestStream:
         if len(payload) > self._bounds.frame_bytes:
             raise RequestError(Reason.TOO_LARGE, self._peer, f"a request of {len(payload)} bytes")
         answer: Frame | None = None
-        with trio.move_on_after(timeout_s) as deadline:
+        began = trio.current_time()
+        with trio.move_on_after(max(0.0, timeout_s)) as deadline:
             # The place is free nearly always, and then there is nothing to wait for.
             try:
                 self._places.acquire_nowait()
@@ -147,7 +151,7 @@ class RequestStream:
             finally:
                 self._places.release()
         if deadline.cancelled_caught:
-            self._note_timeout()
+            self._note_timeout(began)
             raise RequestError(Reason.TIMEOUT, self._peer, f"no answer in {timeout_s:g} s")
         if answer is None:
             raise RequestError(Reason.CLOSED, self._peer)
@@ -189,9 +193,12 @@ class RequestStream:
         await _until_broken(self._peer, part)
         self._scope.cancel()
 
-    def _note_timeout(self) -> None:
+    def _note_timeout(self, began: float) -> None:
+        if self._silent_timeouts == 0:
+            self._silent_since = began
         self._silent_timeouts += 1
-        if self._silent_timeouts >= SILENT_TIMEOUTS_MAX:
+        long = trio.current_time() - self._silent_since >= SILENT_S_MIN
+        if long and self._silent_timeouts >= SILENT_TIMEOUTS_MAX:
             self.silent = True
             self._scope.cancel()
 

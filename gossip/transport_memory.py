@@ -152,7 +152,7 @@ class MemoryTransport:
         calls.add(call)
         places = self._places.setdefault(peer, trio.CapacityLimiter(self._bounds.in_flight))
         try:
-            with trio.move_on_after(timeout_s) as deadline:
+            with trio.move_on_after(max(0.0, timeout_s)) as deadline:
                 async with places:
                     remote.receive(self, call, payload)
                     await call.done.wait()

@@ -316,9 +316,10 @@ class Core:
         kept = [record.record for record in admission.admitted]
         if kept:
             adverse = any(record.is_adverse() for record in admission.admitted)
-            self.store.put(kept, own=own, durable=adverse)
-            for record in admission.admitted:
-                self._raise_head(record)
+            with self.store.batch(durable=adverse):
+                self.store.put(kept, own=own)
+                for record in admission.admitted:
+                    self._raise_head(record)
             if any(record.header.kind in _CHANGING for record in admission.admitted):
                 self.outbox.append(GovernanceChanged())
             self.request(NewsArrived())
@@ -377,6 +378,17 @@ class Core:
     def file(self, intent: SignedRecord, offered: tuple[SignedRecord, ...]) -> None:
         self.request(IntentFiled(intent, offered))
 
+    def _keep(self, records: Iterable[SignedRecord]) -> None:
+        """Keep what the requester wants kept: its own records in this node's logs, others' votes beside them."""
+        own: list[SignedRecord] = []
+        others: list[SignedRecord] = []
+        for record in records:
+            mine = record.header.key == self.identity.author.signer.key_id
+            (own if mine else others).append(record)
+        with self.store.batch():
+            self.store.put(others)
+            self.store.put(own, own=True)
+
     def _remember(self, intent: bytes, standing: str) -> None:
         """Keep where an intent stands, so that a restart goes on from there."""
         row = self.store.intent(intent)
@@ -425,7 +437,7 @@ class Core:
         for effect in self.requester.handle(self.clock.seconds(), event):
             match effect:
                 case StoreOwn(records):
-                    self.store.put(records, own=True)
+                    self._keep(records)
                 case SendAsk(ask, attached, members):
                     frame = AskFrame(ask=ask.encoded(), records=tuple(r.encoded() for r in attached))
                     self.outbox.append(OutgoingAsk(ask.id, encode_frame(frame), members))

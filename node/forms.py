@@ -43,10 +43,14 @@ class OutputForm:
 
 @dataclass(frozen=True, slots=True)
 class InputForm:
-    """An input that a step will read: an asset id, whole for a partner's: `clinic-north.example/released`."""
+    """An input that a step will read: an asset id, whole for a partner's: `clinic-north.example/released`.
+
+    `sidecar` is what lay beside its bytes, base64: with it the input's lineage is known while its writer is down.
+    """
 
     asset: str
     partition: str = ""
+    sidecar: str = ""
 
 
 @dataclass(frozen=True, slots=True)

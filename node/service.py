@@ -38,6 +38,7 @@ ASK_TIMEOUT_S: Final = 5.0
 PULL_TIMEOUT_S: Final = 10.0
 PULL_EVERY_S: Final = 3.0
 """Anti-entropy: gossip may shorten it, nothing may need it."""
+MAINTAIN_EVERY_S: Final = 5.0
 PAGES_PER_ROUND_MAX: Final = 256
 """Pages of one round with one peer, so that one peer's backlog does not starve the others."""
 WAIT_S_MAX: Final = 600.0
@@ -153,9 +154,9 @@ class Service:
                         break
         return wanted
 
-    async def governance_changes(self) -> None:
-        """Return when an epoch, a certificate, a policy or a revocation has arrived after this call."""
-        await self._governance.wait()
+    def governance_changed(self) -> trio.Event:
+        """An event that is set when an epoch, a certificate, a policy or a revocation arrives next."""
+        return self._governance
 
     def connected(self) -> frozenset[str]:
         """The members of whom a node is connected."""
@@ -181,6 +182,7 @@ class Service:
             nursery.start_soon(self._wake)
             nursery.start_soon(self._pull_always)
             nursery.start_soon(self._watch_peers)
+            nursery.start_soon(self._maintain)
             await self.call(lambda: None)
             task_status.started()
             await self._failed.wait()
@@ -311,6 +313,12 @@ class Service:
             data = await self._ask_peer(name, encode_frame(FetchFrame(ids=wanted)), PULL_TIMEOUT_S)
             if data is not None:
                 await self._take_records(data)
+
+    async def _maintain(self) -> None:
+        """Let the store do between writes what some write would else pay for."""
+        while True:
+            await trio.sleep(MAINTAIN_EVERY_S)
+            await self._runner.run(self._core.store.maintain)
 
     async def _wake(self) -> None:
         """Call `tick` when the machines asked for it."""

@@ -278,6 +278,15 @@ def test_rules_see_the_facts(condition: str, *, holds: bool) -> None:
     assert said.mode is (Mode.REFUSE if holds else Mode.EXECUTE)
 
 
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_rules_see_how_far_authority_was_delegated(depth: int) -> None:
+    request = replace(
+        REQUEST, delegators=tuple(f"spiffe://clinic.example/operator/{n}" for n in range(depth))
+    )
+    rule = '@id("f") @mode("refuse") @reason("r") forbid (principal, action, resource) when { principal.depth > 1 };'
+    assert outcome(BASE + rule, request).mode is (Mode.REFUSE if depth > 1 else Mode.EXECUTE)
+
+
 @pytest.mark.parametrize(
     ("facts", "condition"),
     [

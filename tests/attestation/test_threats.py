@@ -391,6 +391,33 @@ def test_approval_of_something_else_than_was_shown() -> None:
     assert world.decide(again).standing == "permitted"
 
 
+def test_adverse_record_against_an_approval_defers_and_does_not_refuse() -> None:
+    """The meet of *execute* and *defer* is *defer*, with what is needed named."""
+    world = World()
+    institute, south = world[INSTITUTE], world[SOUTH]
+    south.credential(
+        "operator/dpo",
+        classes=("data-protection-officer",),
+        actions=("approve",),
+        assets=(f"{INSTITUTE}/**",),
+    )
+    credential = south.credentials["operator/dpo"][1]
+    world.tell(credential, south.revoke(credential.id))
+    intent = institute.intent("pooled")
+    institute.holdings.admit([south.approve("operator/dpo", intent)])
+    pursuit = world.decide(intent)
+    assert pursuit.standing == "deferred"
+    assert needs(pursuit) == {"approval"}
+    assert all(v.body.adverse for v in pursuit.votes.values())
+
+
+def test_policy_that_does_not_compile_is_nobodys_policy() -> None:
+    world = World()
+    broken = world[NORTH].owner_policy(rules="forbid(principal, action, resource) when { nonsense };")
+    admission = world[SOUTH].holdings.admit([broken])
+    assert [record.id for record, _ in admission.rejected] == [broken.id]
+
+
 def test_agent_that_does_more_than_it_was_delegated() -> None:
     world = World()
     institute = world[INSTITUTE]

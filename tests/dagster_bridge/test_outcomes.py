@@ -194,6 +194,21 @@ def test_a_permit_that_changed_while_it_expired_is_not_used(node: FakeNode) -> N
         assert metadata["comity/causes"][0]["code"] == "permit_expired"
 
 
+@pytest.mark.parametrize(("status", "code"), [(409, "input_without_lineage"), (422, "purpose_missing")])
+def test_a_step_that_the_node_cannot_ask_for_is_refused_and_not_retried(
+    node: FakeNode, status: int, code: str
+) -> None:
+    def fails(form: StepForm) -> StepAnswer:
+        raise Refusal(status, code, "something is missing", "make it first")
+
+    node.otherwise = fails
+    result = materialize(node, asset())
+    text, metadata = failure(result, "released")
+    assert text == "Comity: step released cannot be asked for: something is missing (make it first)"
+    assert metadata["comity/causes"][0]["code"] == code
+    assert not any(event.is_step_up_for_retry for event in result.all_events)
+
+
 @pytest.mark.parametrize("code", ["adverse_held", "permit_used"])
 def test_a_start_that_the_node_denies_ends_the_step(node: FakeNode, code: str) -> None:
     def denied(form: StartForm) -> StartAnswer:

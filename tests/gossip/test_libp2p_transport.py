@@ -21,7 +21,7 @@ from libp2p.network.stream.exceptions import StreamError
 from libp2p.security.insecure.transport import PLAINTEXT_PROTOCOL_ID
 from multiaddr import Multiaddr
 
-from comity.gossip import libp2p_host, libp2p_transport
+from comity.gossip import libp2p_host, libp2p_transport, streams
 from comity.gossip.libp2p_host import (
     CONNECTIONS_PER_PEER_MAX,
     HANDSHAKES_PER_HOST_MAX,
@@ -451,7 +451,10 @@ async def through_a_relay(noise: Road, nursery: trio.Nursery) -> tuple[Site, Sit
     return north, south, relay
 
 
-async def test_a_silent_connection_is_replaced(noise: Road, nursery: trio.Nursery) -> None:
+async def test_a_silent_connection_is_replaced(
+    noise: Road, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "SILENT_S_MIN", 0.0)
     north, south, relay = await through_a_relay(noise, nursery)
     relay.hold()
     reasons: list[Reason] = []

@@ -15,6 +15,7 @@ from comity.gossip.streams import (
     BATCH_BYTES,
     HANDLER_S_MAX,
     REFUSALS_WAITING_MAX,
+    SILENT_S_MIN,
     SILENT_TIMEOUTS_MAX,
     AnswerStream,
     RequestStream,
@@ -103,9 +104,9 @@ async def never(_peer: str, _payload: bytes) -> bytes:
     raise AssertionError
 
 
-async def ask(stream: RequestStream, payload: bytes, into: list[object]) -> None:
+async def ask(stream: RequestStream, payload: bytes, into: list[object], timeout_s: float = 1.0) -> None:
     try:
-        into.append(await stream.request(payload, 1.0))
+        into.append(await stream.request(payload, timeout_s))
     except RequestError as exc:
         into.append(exc.reason)
 
@@ -166,6 +167,20 @@ async def test_a_silent_connection_is_given_up(autojump_clock: MockClock) -> Non
         assert stream.silent
         await ask(stream, b"", found)
         assert found[-1] is Reason.CLOSED
+
+
+async def test_impatience_is_no_evidence_of_silence(autojump_clock: MockClock) -> None:
+    wire = Wire()
+    stream = RequestStream(PEER, wire, Bounds())
+    found: list[object] = []
+    async with running(stream, 60) as ended:
+        for _ in range(10 * SILENT_TIMEOUTS_MAX):
+            await ask(stream, b"", found, SILENT_S_MIN / 100)
+        await ask(stream, b"", found, -1.0)
+        assert not ended.is_set()
+        assert set(found) == {Reason.TIMEOUT}
+        await ask(stream, b"", found, SILENT_S_MIN)
+        await ended.wait()
 
 
 @pytest.mark.parametrize(

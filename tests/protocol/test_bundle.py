@@ -93,7 +93,7 @@ def test_more_records_than_items_of_an_intent_fit() -> None:
 # What depends on what
 
 WANTED: dict[str, set[str]] = {
-    "intent": {"node_certificate", "credential"},
+    "intent": {"node_certificate"},
     "ask": {"node_certificate", "intent", "attestation", "credential", "launch_ticket", "observation"},
     "vote": {"node_certificate", "intent", "ask"},
     "permit": {"node_certificate", "intent", "ask", "vote"},

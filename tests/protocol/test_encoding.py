@@ -262,7 +262,7 @@ def test_what_is_not_of_the_form_is_rejected(fields: dict[str, Any]) -> None:
 def test_many_unknown_fields_under_a_long_critical_list_are_cheap() -> None:
     fields: dict[str, Any] = {f"f{i:05}": 1 for i in range(60_000)}
     fields["critical"] = [f"g{i:05}" for i in range(ITEMS_MAX)]
-    data = reference_encode({"size": 3, **fields})
+    data = encode({"size": 3, **fields})
     before = time.process_time()
     assert decode(data, Outer, 2 * MIB).size == 3
     assert time.process_time() - before < 2

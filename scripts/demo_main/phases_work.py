@@ -1,0 +1,295 @@
+"""The work itself: patients are released, pooled under an approval, and survival is estimated from them.
+
+Each phase acts, reads back what happened from event logs, nodes and files, and states what it saw. Nothing
+that it states is written down here before.
+"""
+
+from __future__ import annotations
+
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from demo_main.commands import program
+from demo_main.organizations import Organization
+from demo_main.patients import (
+    NORTH,
+    SOUTH,
+    STUDIED,
+    clinic_patients,
+    fit_directly,
+    fits_of_table,
+    greatest_difference,
+    released_directly,
+)
+from demo_main.processes import DemoError
+from demo_main.runs import RUN_S, Run, environment_of
+from demo_main.stage import Stage
+
+EQUAL: Final = 1e-9
+APPROVAL_WAIT_S: Final = "3"
+"""How long the institute's step waits for an approval before it fails as deferred, in seconds."""
+APPROVED_S: Final = 60.0
+"""Until an approval that was given at one node has moved the intent at another."""
+
+
+def release(stage: Stage) -> None:
+    """Both clinics at once; Clinic North by Dagster's own command line."""
+    cast, story = stage.cast, stage.story
+    with story.phase("release", "Both clinics release patients, side by side, each in its own Dagster"):
+        with ThreadPoolExecutor(2) as pool:
+            north = pool.submit(_dagster_job_execute, stage, cast.north, "release")
+            south = pool.submit(stage.worker(cast.south).run, "release")
+            runs = {"north": north.result(), "south": south.result()}
+        for organization, institutions in ((cast.north, NORTH), (cast.south, SOUTH)):
+            run = runs[organization.name]
+            require_made(run, "patients", "released")
+            own = clinic_patients(stage.patients, institutions)
+            _look_at_patients(stage, organization, run, len(own))
+            _look_at_released(stage, organization, run, released_directly(own))
+
+
+def _dagster_job_execute(stage: Stage, organization: Organization, job: str) -> Run:
+    """A run by `dagster job execute`, read back from the event log."""
+    project = organization.project_folder
+    done = stage.supervisor.run(
+        [
+            program("dagster"),
+            "job",
+            "execute",
+            "-f",
+            str(project / "definitions.py"),
+            "-d",
+            str(project),
+            "-j",
+            job,
+        ],
+        organization.account,
+        environment_of(organization, stage.cast.exchange),
+        organization.place,
+        RUN_S,
+    )
+    run = stage.worker(organization).read(job)
+    if not run.succeeded and not run.failed:
+        raise DemoError(f"dagster job execute -j {job} ended with status {done.status}:\n{done.errors[-4000:]}")
+    return run
+
+
+def require_made(run: Run, *assets: str) -> None:
+    """Check that a run has made these assets.
+
+    Raises:
+        DemoError: it has not, with what Dagster says.
+    """
+    if not run.succeeded or set(assets) - set(run.made):
+        raise DemoError(f"run {run.id} of {run.job} is {run.status}: {run.description()}")
+
+
+def _look_at_patients(stage: Stage, organization: Organization, run: Run, rows: int) -> None:
+    """What was executed whole, and stays at home."""
+    said = run.made["patients"]
+    permit = stage.decision(organization, said["comity/permit"])
+    content = stage.record(organization, said["comity/record"])["body"]["content"]
+    home = organization.assets / "patients.parquet"
+    away = stage.cast.exchange / organization.member / "patients.parquet"
+    stage.story.say(
+        f"{organization.title}: patients -> {permit['outcome']}: {content['rows']} rows with all "
+        f"{len(content['columns'])} columns, at home only; votes of {_titles(stage, permit)}"
+    )
+    stage.story.claim(
+        "executed",
+        (said["comity/outcome"], permit["outcome"]) == ("execute", "execute")
+        and content["rows"] == rows
+        and home.exists()
+        and not away.exists(),
+        records=_ids(organization.name, said),
+        runs={organization.name: run.id},
+    )
+
+
+def _look_at_released(stage: Stage, organization: Organization, run: Run, expected: pd.DataFrame) -> None:
+    """What was restricted: which columns, which rows, and what of it is told to nobody."""
+    said = run.made["released"]
+    permit = stage.decision(organization, said["comity/permit"])
+    content = stage.record(organization, said["comity/record"])["body"]["content"]
+    table = pd.read_parquet(stage.cast.exchange / organization.member / "released.parquet")
+    stage.rows_released += content["rows"]
+    obligations = [term["message"] or term["code"] for term in said.get("comity/obligations", [])]
+    stage.story.say(
+        f"{organization.title}: released -> {permit['outcome']}: {content['rows']} rows, columns "
+        f"{', '.join(content['columns'])}; withheld: {', '.join(said.get('comity/columns_withheld', []))}; "
+        f"{'; '.join(obligations)}"
+    )
+    withheld = [row for row in stage.worker(organization).withheld() if row["asset"].endswith("/released")]
+    for row in withheld:
+        stage.story.say(
+            f"    listed at home only: {row['rows']} rows of {row['column']} {', '.join(row['values'])}"
+        )
+    stage.story.claim(
+        "restricted",
+        (said["comity/outcome"], permit["outcome"]) == ("restrict", "restrict")
+        and tuple(content["columns"]) == tuple(table.columns) == STUDIED
+        and content["rows"] == len(table) == len(expected)
+        and table.equals(expected.reset_index(drop=True))
+        and sum(row["rows"] for row in withheld) == said.get("comity/rows_withheld"),
+        records=_ids(organization.name, said),
+        runs={organization.name: run.id},
+    )
+
+
+def _ids(name: str, said: Any) -> dict[str, str]:
+    """The records that a materialization names."""
+    return {
+        f"{name}_{what}": said[f"comity/{key}"]
+        for what, key in (("intent", "intent"), ("permit", "permit"), ("actuation", "record"))
+    }
+
+
+def _titles(stage: Stage, permit: dict[str, Any]) -> str:
+    return ", ".join(stage.cast.titles[vote["member"]] for vote in permit["votes"])
+
+
+def pool(stage: Stage) -> None:
+    """The institute pools; it has to wait for an approval, which somebody else gives."""
+    cast, story = stage.cast, stage.story
+    with story.phase("defer", "The institute pools what was released; patients of two clinics need an approval"):
+        first = stage.make("make_pooled", COMITY_WAIT_S=APPROVAL_WAIT_S)
+        failure = first.failure()
+        intent = failure.get("comity/intent", "")
+        if failure.get("comity/outcome") != "defer":
+            raise DemoError(f"pooled was not deferred: {first.status}: {first.description()}")
+        waiting = {row["intent"]: row for row in stage.node(cast.institute).client().waiting()}
+        needs = failure["comity/needs"]
+        story.say(f"pooled -> defer; it needs {_spelled(needs)}. The run has failed and says so; nothing was made.")
+        away = cast.officer.organization
+        approval = stage.comity(
+            away,
+            *("approve", intent, "--key", cast.officer.key, "--home", away.home),
+            *("--credential", stage.credentials[cast.officer.path]),
+        )["record"]
+        story.say(
+            f"{cast.officer.title.capitalize()} of {away.title} approves at the node of {away.title}, with a key "
+            f"that lies in {cast.officer.place.name}/, not at the institute"
+        )
+        answer = stage.node(cast.institute).client("bridge").step(intent, APPROVED_S)
+        second = stage.make("make_pooled")
+        require_made(second, "pooled")
+        said = second.made["pooled"]
+        held = stage.record(cast.institute, approval)
+        story.say(
+            f"pooled -> {answer.outcome} under the same intent {intent[:16]}; run again, it is made: "
+            f"{stage.record(cast.institute, said['comity/record'])['body']['content']['rows']} rows"
+        )
+        story.claim(
+            "deferred_then_executed",
+            intent in waiting
+            and first.status == "FAILURE"
+            and not first.made
+            and said["comity/intent"] == intent
+            and intent in held["header"]["subject"]
+            and held["member"] == away.member
+            and not list(cast.institute.place.rglob(cast.officer.key.name)),
+            records={"approval": approval, **_ids("pooled", said)},
+            runs={"deferred": first.id, "executed": second.id},
+        )
+
+
+def _spelled(terms: list[dict[str, Any]]) -> str:
+    return "; ".join(term["message"] or f"{term['code']} {term['parameters']}" for term in terms)
+
+
+def estimate(stage: Stage) -> None:
+    """Survival is estimated, is what it would be without Comity, and belongs to the institute alone."""
+    cast, story = stage.cast, stage.story
+    with story.phase("transition", "The institute estimates survival; both clinics have released their say over it"):
+        run = stage.make("make_survival")
+        require_made(run, "survival")
+        said = run.made["survival"]
+        stage.survival = said["comity/record"]
+        table = pd.read_parquet(cast.institute.assets / "survival.parquet")
+        stage.fits = fits_of_table(table)
+        stage.direct = fit_directly(released_directly(stage.patients))
+        difference = greatest_difference(stage.fits, stage.direct)
+        story.say(
+            f"survival -> {said['comity/outcome']}: Kaplan-Meier by sex and a Cox model, {len(stage.fits)} estimates; "
+            f"fitted directly on the same rows they differ by at most {difference:.1e}"
+        )
+        story.claim(
+            "curves_equal", difference <= EQUAL, records=_ids("survival", said), runs={"survival": run.id}
+        )
+        made = stage.record(cast.institute, stage.survival)
+        (source,) = made["body"]["inputs"]
+        before = stage.record(cast.institute, source)["header"]["governance"]["owners"]
+        after = made["header"]["governance"]["owners"]
+        story.say(
+            f"pooled has {len(before)} owners ({_named(stage, before)}), survival {len(after)} "
+            f"({_named(stage, after)}): the clinics' signed transitions release it, and nothing else"
+        )
+        story.claim(
+            "owners_released",
+            {cast.north.member, cast.south.member} <= set(before) and after == [cast.institute.member],
+            records={"pooled_actuation": source, "survival_actuation": stage.survival}
+            | {f"transition_{member}": record for member, record in stage.transitions.items()},
+        )
+
+
+def _named(stage: Stage, members: list[str]) -> str:
+    return ", ".join(stage.cast.titles[member] for member in members)
+
+
+def delegate(stage: Stage) -> None:
+    """An agent does what it was delegated, and one step more."""
+    cast, story = stage.cast, stage.story
+    with story.phase("agent", "An agent of the institute works under an operator's delegation, with its own key"):
+        inside = _as_agent(stage, "make_events_by_ecog", "drafts/events_by_ecog")
+        require_made(inside, "drafts/events_by_ecog")
+        said = inside.made["drafts/events_by_ecog"]
+        asked = stage.record(cast.institute, said["comity/intent"])["body"]
+        link = stage.record(cast.institute, asked["credential"])
+        delegator = stage.record(cast.institute, link["header"]["authority"])["body"]["subject"]
+        story.say(
+            f"{asked['requester']} asks for drafts/events_by_ecog -> {said['comity/outcome']}; it was delegated "
+            f"{', '.join(link['body']['assets'])} by {delegator}"
+        )
+        story.claim(
+            "agent_admitted",
+            asked["requester"] == cast.agent.spiffe and delegator == cast.operator.spiffe,
+            records={"credential": asked["credential"], "delegation": link["header"]["authority"], **_ids("draft", said)},
+            runs={"admitted": inside.id},
+        )
+        outside = _as_agent(stage, "make_survival", "survival")
+        failure = outside.failure()
+        causes = failure.get("comity/causes", [])
+        bound = next((c["parameters"] for c in causes if c["code"] == "credential_bound"), {})
+        intent = stage.intent(failure["comity/intent"])
+        story.say(
+            f"the same agent asks for survival -> {failure.get('comity/outcome')}: its credential bounds "
+            f"{bound.get('bound')}, wanted was {bound.get('wanted')}"
+        )
+        story.claim(
+            "agent_refused",
+            failure.get("comity/outcome") == "refuse"
+            and not outside.made
+            and (bound.get("bound"), bound.get("wanted")) == ("assets", f"{cast.institute.member}/survival")
+            and intent["requester"] == cast.agent.spiffe
+            and bool(intent["refusal"]),
+            records={"intent": intent["intent"], "refusal": intent["refusal"]},
+            runs={"refused": outside.id},
+        )
+
+
+def _as_agent(stage: Stage, job: str, asset: str) -> Run:
+    """A run that the agent asks for: it names the run, and signs a launch ticket for it with its own key."""
+    cast = stage.cast
+    run = str(uuid.uuid4())
+    ticket = cast.exchange / f"{run}.ticket"
+    stage.commands.comity(
+        cast.agent.account,
+        cast.agent.place,
+        *("ticket", "--key", cast.agent.key, "--credential", stage.credentials[cast.agent.path]),
+        *("--run", run, "--job", job, "--asset", f"{cast.institute.member}/{asset}", "--out", ticket),
+    )
+    return stage.make(job, run, COMITY_TICKET=str(ticket))

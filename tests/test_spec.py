@@ -1,0 +1,309 @@
+"""The pages under docs/ and the code say the same: codes, references, numbers of decision records.
+
+What a page says of bytes and rules is tested beside those rules; here is only what would silently drift apart.
+Links are `test_tidy`'s.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from comity.protocol import limits
+from comity.protocol.kinds import KINDS
+from comity.protocol.records import BODIES
+
+ROOT = Path(__file__).resolve().parents[1]
+SPEC = ROOT / "docs" / "spec"
+ADR = ROOT / "docs" / "adr"
+ROOMS = ("protocol", "attestation", "gossip", "node", "dagster_bridge")
+
+Codes = dict[str, set[str]]
+"""The heading in causes.md, to the codes under it."""
+
+
+# Codes in the code
+
+CAUSES, NEEDS, DECLINES = "Causes", "Needs", "Declines"
+PROBLEMS, FAULTS, VERIFICATION = "Problems between nodes", "Faults of the policy engine", "Verification"
+NODE, BRIDGE = "The local node", "The bridge"
+
+# Who is called with a code: as which positional argument, or under `code` or `reason`, and of which family it is.
+CALLS: Mapping[str, tuple[int, str]] = {
+    "refuse": (0, CAUSES),
+    "defer": (0, CAUSES),
+    "Cause": (0, CAUSES),
+    "Need": (0, NEEDS),
+    "Decline": (1, DECLINES),
+    "Declined": (2, DECLINES),
+    "DeclineFrame": (0, DECLINES),
+    "Fault": (0, DECLINES),
+    "ProblemFrame": (0, PROBLEMS),
+    "PolicyFault": (0, FAULTS),
+    "EngineError": (0, FAULTS),
+    "VerificationError": (0, VERIFICATION),
+    "Refused": (0, NODE),
+    "Problem": (0, NODE),
+    "TermForm": (0, NODE),
+    "_not_admitted": (0, NODE),
+    "_unwritable": (0, BRIDGE),
+}
+# Functions that answer with a code, or with a code and a sentence.
+RETURNS: Mapping[str, str] = {"epoch_problem": VERIFICATION}
+
+
+def strings(expression: ast.expr | None, scope: ast.AST) -> Iterator[str]:
+    """Return the texts that an expression can be, as far as it says so itself or by a name given in the scope."""
+    match expression:
+        case ast.Constant(value=str(text)) if text:
+            yield text
+        case ast.IfExp(body=body, orelse=orelse):
+            yield from strings(body, scope)
+            yield from strings(orelse, scope)
+        case ast.Name(id=name):
+            for node in ast.walk(scope):
+                if isinstance(node, ast.Assign) and any(
+                    isinstance(target, ast.Name) and target.id == name for target in node.targets
+                ):
+                    value = node.value
+                    yield from () if isinstance(value, ast.Name) else strings(value, scope)
+        case _:
+            return
+
+
+def scopes(tree: ast.Module) -> Iterator[tuple[ast.AST, ast.AST]]:
+    """Return every node with the function that it stands in, or the module."""
+
+    def below(node: ast.AST, scope: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]]:
+        for child in ast.iter_child_nodes(node):
+            inner = child if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) else scope
+            yield child, inner
+            yield from below(child, inner)
+
+    yield from below(tree, tree)
+
+
+def family_in(family: str, room: str) -> str:
+    """Return the family of a call: what the bridge says in a term of the API is its own."""
+    return BRIDGE if room == "dagster_bridge" and family == NODE else family
+
+
+def codes_of_call(call: ast.Call, scope: ast.AST) -> Iterator[tuple[str, str]]:
+    name = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
+    if name == "setdefault" and ast.unparse(call.func).endswith(".declined.setdefault"):
+        yield from ((DECLINES, code) for code in strings(call.args[1], scope))
+    if name not in CALLS:
+        return
+    position, family = CALLS[name]
+    given = call.args[position] if position < len(call.args) else None
+    for keyword in call.keywords:
+        if keyword.arg in ("code", "reason"):
+            given = keyword.value
+    yield from ((family, code) for code in strings(given, scope))
+
+
+def codes_of_module(tree: ast.Module, room: str) -> Iterator[tuple[str, str]]:
+    for node, scope in scopes(tree):
+        match node:
+            case ast.Call():
+                for family, code in codes_of_call(node, scope):
+                    yield family_in(family, room), code
+            case ast.Return(value=ast.Tuple(elts=[ast.Constant(value=str(code)), *_])):
+                family = RETURNS.get(getattr(scope, "name", ""))
+                if family is not None:
+                    yield family, code
+            case ast.Assign(targets=[ast.Name(id="default_code")], value=value):
+                # What the client calls an answer that names no code.
+                yield from ((NODE, code) for code in strings(value, scope))
+            case ast.Dict(keys=keys, values=values) if room == "dagster_bridge":
+                for key, value in zip(keys, values, strict=True):
+                    if isinstance(key, ast.Constant) and key.value == "code":
+                        yield from ((BRIDGE, code) for code in strings(value, scope))
+            case _:
+                pass
+
+
+def codes_by_outcome() -> set[str]:
+    """Return the causes that `adverse` builds from a kind and its outcome, for kinds that can be held."""
+    return {
+        f"{kind.name}_{outcome}"
+        for kind in KINDS.values()
+        if kind.name in BODIES
+        for outcome in kind.adverse_outcomes
+    }
+
+
+def codes_in_code() -> Codes:
+    found: Codes = defaultdict(set)
+    for room in ROOMS:
+        for path in sorted((ROOT / room).rglob("*.py")):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            for family, code in codes_of_module(tree, room):
+                found[family].add(code)
+    found[CAUSES] |= codes_by_outcome()
+    return dict(found)
+
+
+# Codes in the page
+
+
+def codes_in_page(text: str) -> Codes:
+    """Return the codes in the first column of the tables under each heading of the second level."""
+    found: Codes = {}
+    for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        heading = re.sub(r"^[0-9]+\. ", "", section.partition("\n")[0]).strip()
+        codes = set(re.findall(r"^\| `([a-z][a-z0-9_]*)`", section, re.MULTILINE))
+        if codes:
+            found[heading] = codes
+    return found
+
+
+def test_the_code_uses_codes_of_every_family() -> None:
+    assert {family for _, family in CALLS.values()} == set(codes_in_code())
+
+
+@pytest.mark.parametrize("family", sorted({family for _, family in CALLS.values()}))
+def test_codes_of_the_code_and_of_the_page_are_the_same(family: str) -> None:
+    page = codes_in_page((SPEC / "causes.md").read_text(encoding="utf-8"))
+    code = codes_in_code()
+    assert sorted(code[family] - page.get(family, set())) == [], "used, and not in docs/spec/causes.md"
+    assert sorted(page.get(family, set()) - code[family]) == [], "in docs/spec/causes.md, and not used"
+
+
+def test_no_code_stands_twice_in_a_table() -> None:
+    text = (SPEC / "causes.md").read_text(encoding="utf-8")
+    for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        codes = re.findall(r"^\| `([a-z][a-z0-9_]*)`", section, re.MULTILINE)
+        assert sorted(set(codes)) == sorted(codes)
+
+
+def test_reasons_of_approvals_are_in_the_page() -> None:
+    """The values of `reason` in `approval_not_counted` are stable too."""
+    tree = ast.parse((ROOT / "attestation/approvals.py").read_text(encoding="utf-8"))
+    function = next(n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "_approver")
+    said = {
+        n.value.value for n in ast.walk(function) if isinstance(n, ast.Return) and isinstance(n.value, ast.Constant)
+    }
+    assert said
+    page = (SPEC / "decision.md").read_text(encoding="utf-8")
+    assert [reason for reason in sorted(map(str, said)) if f"| `{reason}` |" not in page] == []
+
+
+# References
+
+
+REFERENCE = re.compile(
+    r"docs/spec/(?P<page>[a-z_]+)\.md"
+    r"(?:[\s#]+(?P<word>sections?|steps?)[\s#]+(?P<numbers>[0-9.]+(?:(?:,| and| to)[\s#]+[0-9.]+)*))?"
+)
+
+
+def references(text: str) -> Iterator[tuple[str, str, list[str]]]:
+    """Return page, word (`section` or `step`) and numbers of every reference, also over the end of a line."""
+    for found in REFERENCE.finditer(text):
+        numbers = [number.rstrip(".") for number in re.findall(r"[0-9][0-9.]*", found["numbers"] or "")]
+        yield found["page"], (found["word"] or "").rstrip("s"), numbers
+
+
+def dead_reference(page: str, word: str, numbers: Iterable[str]) -> str | None:
+    path = SPEC / f"{page}.md"
+    if not path.exists():
+        return f"docs/spec/{page}.md does not exist"
+    text = path.read_text(encoding="utf-8")
+    for number in numbers:
+        heading = rf"Step {number}\b" if word == "step" else rf"{re.escape(number)}\.?[ \t]"
+        if re.search(rf"^#+ {heading}", text, re.MULTILINE) is None:
+            return f"docs/spec/{page}.md has no {word} {number}"
+    return None
+
+
+def python_files() -> list[Path]:
+    """All source files, and those of tests but this one, which shows dead references on purpose."""
+    folders = (*ROOMS, "tests", "scripts")
+    return [p for folder in folders for p in sorted((ROOT / folder).rglob("*.py")) if p != Path(__file__)]
+
+
+def test_references_from_code_resolve() -> None:
+    problems: list[str] = []
+    seen = 0
+    for path in python_files():
+        for reference in references(path.read_text(encoding="utf-8")):
+            seen += 1
+            problem = dead_reference(*reference)
+            if problem is not None:
+                problems.append(f"{path.relative_to(ROOT)}: {problem}")
+    assert seen
+    assert problems == []
+
+
+LINK = re.compile(r"\[[a-z_]+\.md\]\((?P<page>[a-z_]+)\.md\)\s+(?P<word>sections?|steps?)\s+(?P<numbers>[0-9.]+)")
+
+
+def test_references_between_pages_resolve() -> None:
+    """`[decision.md](decision.md) section 5.4`, also over the end of a line."""
+    problems = [
+        f"{path.name}: {problem}"
+        for path in sorted(SPEC.glob("*.md"))
+        for found in LINK.finditer(path.read_text(encoding="utf-8"))
+        if (problem := dead_reference(found["page"], found["word"].rstrip("s"), [found["numbers"].rstrip(".")]))
+    ]
+    assert problems == []
+
+
+def test_a_dead_reference_is_found() -> None:
+    text = '"""Spec: docs/spec/decision.md sections 1, 2 and 99."""\n# docs/spec/absent.md\n# docs/spec/judgement.md\n# step 8.'
+    found = [dead_reference(*reference) for reference in references(text)]
+    assert found == ["docs/spec/decision.md has no section 99", "docs/spec/absent.md does not exist", None]
+
+
+# Limits
+
+
+def written_values(name: str) -> set[str]:
+    """Return the ways in which a page may write a limit."""
+    value: int = getattr(limits, name)
+    written = {f"{value:,}", str(value)}
+    for unit, size in (("KiB", 1_024), ("MiB", 1_048_576), ("days", 86_400)):
+        if value % size == 0:
+            written.add(f"{value // size} {unit}")
+    return written
+
+
+def test_limits_in_pages_are_those_of_the_code() -> None:
+    """A row of a table of limits names one or more limits, and gives a value for each."""
+    problems: list[str] = []
+    seen = 0
+    for path in sorted(SPEC.glob("*.md")):
+        for names, values in re.findall(r"^\| ((?:`[A-Z_]+`(?:, )?)+) \| ([^|]+) \|", path.read_text("utf-8"), re.M):
+            listed = [name.strip("`") for name in names.split(", ")]
+            given = re.split(r"[,;] (?=[0-9])", values.strip()) if len(listed) > 1 else [values.strip()]
+            for name, value in zip(listed, given, strict=False):
+                if hasattr(limits, name):
+                    seen += 1
+                    if value not in written_values(name):
+                        problems.append(f"{path.name}: {name} is {getattr(limits, name)}, not {value}")
+    assert seen
+    assert problems == []
+
+
+# Decision records
+
+
+def test_decision_records_are_numbered_and_say_what_was_rejected() -> None:
+    paths = sorted(path for path in ADR.glob("*.md") if path.name != "README.md")
+    assert paths
+    assert [path.name[:4] for path in paths] == [f"{number:04}" for number in range(1, len(paths) + 1)]
+    for path in paths:
+        headings = re.findall(r"^## (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+        assert headings == ["Context", "Decision", "Rejected", "Consequences"], path.name
+
+
+def test_every_decision_record_is_in_the_index() -> None:
+    index = (ADR / "README.md").read_text(encoding="utf-8")
+    missing = [p.name for p in sorted(ADR.glob("[0-9]*.md")) if f"]({p.name})" not in index]
+    assert missing == []
