@@ -4,7 +4,7 @@
 
 Pure. Several frames may stand in one write, and one frame may arrive in many pieces.
 
-Spec: docs/spec/frames.md.
+Spec: docs/spec/peer.md.
 """
 
 from __future__ import annotations

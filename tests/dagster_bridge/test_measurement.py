@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -46,6 +47,21 @@ def test_code_is_the_list_of_python_files_and_their_digests(tmp_path: Path) -> N
     listed = [[name, hashlib.sha256(data).digest()] for name, data in files]  # type: ignore[arg-type]
     expected = hashlib.sha256(msgpack.packb({"domain": "comity code v1", "files": listed})).hexdigest()
     assert (found.digest, found.files) == (expected, 3)
+
+
+def test_the_example_of_the_spec_is_right(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "spec" / "evidence.md").read_text(encoding="utf-8")
+    root = tmp_path / "location"
+    (root / "assets").mkdir(parents=True)
+    (root / "__init__.py").write_text("")
+    (root / "assets" / "patients.py").write_text("a = 1\n")
+    (root / "env").mkdir()
+    (root / "env" / "pyvenv.cfg").write_text("")
+    (root / "env" / "other.py").write_text("x = 1\n")
+    found = measure_code(root)
+    assert f"    {found.digest}\n" in text
+    spelled = "".join(re.findall(r"^    ([0-9a-f]+)$", text, re.MULTILINE)[:-1])
+    assert hashlib.sha256(bytes.fromhex(spelled)).hexdigest() == found.digest
 
 
 @pytest.mark.parametrize("change", ["content", "name", "more", "less"])

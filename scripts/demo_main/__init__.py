@@ -1,0 +1,1 @@
+"""The demo: four organizations decide together over real clinical data. `scripts/demo --help`"""

@@ -1,0 +1,218 @@
+"""From the command line to the demo's last line.
+
+    scripts/demo [--json] [--keep DIR] [--serve]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import signal
+import sys
+import tempfile
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from comity.protocol.errors import ComityError
+from demo_main import phases_faults, phases_work
+from demo_main.accounts import choose_accounts
+from demo_main.commands import Commands
+from demo_main.founding import found
+from demo_main.lineage import read_lineage
+from demo_main.organizations import ACCOUNTS, Cast
+from demo_main.preparing import dagster_import_cpu_s, load_patients, prepare
+from demo_main.processes import DemoError, Supervisor
+from demo_main.serving import serve
+from demo_main.stage import Stage
+from demo_main.story import Story
+
+PLACE_BYTES_MAX: Final = 64
+"""Length of the demo's folder: the path of a node's socket below it has at most 103 bytes."""
+USAGE_STATUS: Final = 2
+INTERRUPTED_STATUS: Final = 130
+PHASES: Final = (
+    phases_work.release,
+    phases_work.pool,
+    phases_work.estimate,
+    phases_work.delegate,
+    phases_faults.export,
+    phases_faults.tamper,
+    phases_faults.lose_board,
+    phases_faults.lose_north,
+    phases_faults.bring_north_back,
+)
+
+
+class Interrupted(BaseException):
+    """Somebody wants the demo to end."""
+
+
+def main() -> int:
+    """Run the demo and return its exit status: 0 only if all that it claims was observed."""
+    arguments = read_arguments()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    out = sys.stderr if arguments.json else sys.stdout
+    story = Story(out)
+    supervisor = Supervisor()
+    place = _place(arguments.keep)
+    outcome: dict[str, Any] = {}
+    problem = ""
+    try:
+        outcome = play(place, story, supervisor, hold=arguments.serve)
+    except Interrupted:
+        problem = "interrupted"
+    except (DemoError, ComityError, OSError) as exc:
+        problem = f"{type(exc).__name__}: {exc}"
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        supervisor.end_all()
+        results = _clean_up(place, keep=arguments.keep is not None, finished=not problem)
+    if problem:
+        print(f"\nthe demo has ended early: {problem}", file=out, flush=True)
+    _conclude(story, results, out, arguments.keep)
+    summary = summarize(story, outcome, results, problem)
+    if arguments.json:
+        print(json.dumps(summary), flush=True)
+    if problem == "interrupted":
+        return INTERRUPTED_STATUS
+    return 0 if story.complete and not problem else 1
+
+
+def read_arguments() -> argparse.Namespace:
+    """What was asked for."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/demo",
+        description="Four organizations decide together: one federated pipeline over clinical data, "
+        "each organization with its own node process, keys and store.",
+        epilog="Ends with 0 only if everything that it claims was observed.",
+    )
+    parser.add_argument("--json", action="store_true", help="the last line of the output is one JSON object")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="leave homes, bundle and pictures in DIR (new or empty)")
+    parser.add_argument("--serve", action="store_true", help="leave the nodes running until Ctrl-C, and say what to try")
+    arguments = parser.parse_args()
+    keep: Path | None = arguments.keep
+    if keep is not None:
+        arguments.keep = keep = keep.absolute()
+        if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
+            parser.error(f"{keep} is there already, and not an empty folder")
+        if len(str(keep).encode()) > PLACE_BYTES_MAX:
+            parser.error(f"the path of --keep has at most {PLACE_BYTES_MAX} bytes: a node's socket lies below it")
+    return arguments
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    raise Interrupted
+
+
+def _place(keep: Path | None) -> Path:
+    """The demo's folder. Other users pass through it to their own homes; only its owner lists it."""
+    place = keep if keep is not None else Path(tempfile.mkdtemp(prefix="comity-demo-", dir="/tmp"))  # noqa: S108
+    place.mkdir(parents=True, exist_ok=True)
+    place.chmod(0o711)
+    return place
+
+
+def play(place: Path, story: Story, supervisor: Supervisor, *, hold: bool) -> dict[str, Any]:
+    """The demo itself. Returns what the summary says beside the claims."""
+    accounts = choose_accounts(ACCOUNTS, place)
+    cast = Cast.at(place, accounts.by_name)
+    commands = Commands(supervisor)
+    results = place / "results"
+    results.mkdir(mode=0o755)
+    # The data and the fits take the main thread's time while programs start.
+    with ThreadPoolExecutor(1) as pool:
+        with story.phase("prepare", "Homes, and what programs need to start quickly"):
+            story.say(accounts.sentence)
+            import_cpu = pool.submit(dagster_import_cpu_s, supervisor)
+            prepare(cast, supervisor)
+            patients = load_patients(cast)
+        stage = Stage(cast, story, supervisor, commands, {}, {}, patients, results)
+        found(stage)
+        import_cpu_s = import_cpu.result()
+    for phase in PHASES:
+        phase(stage)
+    stage.look_at_decisions()
+    outcome = _counts(stage) | {"import_dagster_cpu_s": round(import_cpu_s, 2), "accounts": accounts.sentence}
+    if hold:
+        serve(stage)
+    return outcome
+
+
+def _counts(stage: Stage) -> dict[str, Any]:
+    outcomes = Counter(row["outcome"] for row in stage.decisions.values())
+    return {
+        "organizations": len(stage.nodes),
+        "permits": {"execute": outcomes["execute"], "restrict": outcomes["restrict"]},
+        "refusals": outcomes["refuse"],
+        "rows_released": stage.rows_released,
+        "lineage_records": read_lineage(stage.results / "survival.bundle").records,
+    }
+
+
+def _clean_up(place: Path, *, keep: bool, finished: bool) -> Path:
+    """Remove the homes unless they are to be kept; results are left, for the last line names them."""
+    results = place / "results"
+    if keep:
+        return results
+    if not finished:
+        shutil.rmtree(place, ignore_errors=True)
+        return results
+    for child in place.iterdir():
+        if child != results:
+            shutil.rmtree(child, ignore_errors=True)
+    return results
+
+
+def _conclude(story: Story, results: Path, out: Any, keep: Path | None) -> None:
+    """The end, for people."""
+    missing = list(story.missing())
+    print(f"\n{story.seconds:7.1f} s  ", end="", file=out)
+    if missing:
+        print(f"not observed: {', '.join(name.replace('_', ' ') for name in missing)}", file=out)
+    else:
+        print("everything was observed", file=out)
+    if results.exists():
+        for path in sorted(results.iterdir()):
+            print(f"          {path}", file=out)
+        if keep is None:
+            print(f"          homes are removed; these are not: rm -r {results.parent}", file=out)
+    out.flush()
+
+
+def summarize(story: Story, outcome: dict[str, Any], results: Path, problem: str) -> dict[str, Any]:
+    """The last line."""
+    claimed = (
+        "deferred_then_executed",
+        "decided_with_one_member_down",
+        "live_owner_deferred",
+        "tampered_input_refused",
+        "agent_admitted",
+        "agent_refused",
+        "curves_equal",
+        "bundle_verified",
+    )
+    return {
+        **outcome,
+        **{name: story.claims.get(name, False) for name in claimed},
+        "claims": dict(story.claims),
+        "bundle": str(results / "survival.bundle"),
+        "roots": str(results / "roots.toml"),
+        "seconds": round(story.seconds, 1),
+        "phases": [
+            {"name": phase.name, "title": phase.title, "seconds": round(phase.seconds, 1), "said": phase.said}
+            for phase in story.phases
+        ],
+        "proof": {name: proof.as_json() for name, proof in story.proofs.items()},
+        **({"problem": problem} if problem else {}),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
