@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from comity.attestation.case import Bundle, BundleWorking, Case, Fault
@@ -19,12 +20,12 @@ from comity.attestation.policy_engine import ColumnFacts, ContextFacts, PolicyFa
 from comity.attestation.policy_rules import CompiledRules, compile_rules
 from comity.attestation.weighting import ONE
 from comity.protocol.execution import ItemClass
-from comity.protocol.governance import OwnerPolicy
+from comity.protocol.governance import ColumnClass, OwnerPolicy
 from comity.protocol.outcome import Outcome
 from comity.protocol.verified import VerifiedRecord
 
-UNCLASSED: Final = ""
-"""The data class of an output that no bundle classes and that has no governed input."""
+COLUMN_FACTS_KEPT_MAX: Final = 256
+"""Lists of columns that are kept as facts: the assets of one round of pipelines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +75,22 @@ def _evaluate(rules: CompiledRules, bundle: Bundle, request: BundleRequest) -> O
     return evaluate(rules, policy_request(bundle, request))
 
 
+@lru_cache(maxsize=COLUMN_FACTS_KEPT_MAX)
+def _column_facts(
+    columns: tuple[str, ...], classed: tuple[ColumnClass, ...], named: frozenset[str]
+) -> tuple[ColumnFacts, ...]:
+    """The columns of a class as a bundle classes them. Intents for one asset declare the same ones."""
+    classes = {column.name: column.column_class for column in classed}
+    return tuple(
+        ColumnFacts(name=name, column_class=classes.get(name, ""), named=name in named) for name in columns
+    )
+
+
 def policy_request(bundle: Bundle, request: BundleRequest) -> PolicyRequest:
     """The facts, as one bundle classes them."""
     case, group, chain = request.case, request.group, request.chain
     intent = case.intent
     rule = bundle.rule_for(group.asset)
-    classes = {c.name: c.column_class for c in rule.columns} if rule is not None else {}
-    named = bundle.columns_of(intent.body.purpose)
     input_classes = {c for found in request.inputs for c in found.state.data_classes}
     taxonomy = {entry.name: entry.within for entry in case.governance.taxonomy.classes}
     return PolicyRequest(
@@ -94,9 +104,8 @@ def policy_request(bundle: Bundle, request: BundleRequest) -> PolicyRequest:
         realm=intent.header.realm,
         data_classes=(rule.data_class,) if rule is not None else tuple(sorted(input_classes)),
         rows_by=rule.rows_by if rule is not None else "",
-        columns=tuple(
-            ColumnFacts(name=name, column_class=classes.get(name, ""), named=name in named)
-            for name in group.columns
+        columns=_column_facts(
+            group.columns, rule.columns if rule is not None else (), bundle.columns_of(intent.body.purpose)
         ),
         items=len(group.items),
         delegators=tuple(link.body.subject for link in chain.links[1:]) if chain is not None else (),

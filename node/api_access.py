@@ -7,10 +7,8 @@ read. Tokens are files that `comity node init` makes, one per role.
 from __future__ import annotations
 
 import hmac
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -18,9 +16,6 @@ import structlog
 import trio
 
 from comity.node.forms import Problem
-from comity.node.home import ROLES, Home
-from comity.node.owner_files import read_file, write_file
-from comity.protocol.errors import ConfigError
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -34,48 +29,8 @@ REQUESTS_MAX: Final = 512
 """Requests at one time. Most of them wait for a decision; a run with more steps at once waits its turn."""
 BODY_TIMEOUT_S: Final = 30.0
 """For the whole body of a request, over a socket of this machine."""
-TOKEN_BYTES: Final = 32
-TOKEN_FILE_BYTES_MAX: Final = 4_096
 
 log = structlog.get_logger("comity.node.api")
-
-
-def make_tokens(home: Home) -> None:
-    """Make a token for every role that has none, readable by the owner alone.
-
-    Raises:
-        ConfigError: a file cannot be written.
-    """
-    for role in ROLES:
-        path = home.token(role)
-        if not path.exists():
-            write_file(path, f"{secrets.token_urlsafe(TOKEN_BYTES)}\n".encode(), replace=False)
-
-
-def read_token(path: Path) -> bytes:
-    """A token.
-
-    Raises:
-        ConfigError: the file is missing, empty, or others may read it.
-    """
-    data, shared = read_file(path, TOKEN_FILE_BYTES_MAX)
-    if shared:
-        raise ConfigError(f"{path}: others can read or write this token: chmod 600 {path}")
-    token = data.strip()
-    if len(token) < TOKEN_BYTES:
-        raise ConfigError(
-            f"{path}: not a token; remove the file and run `comity node init` to make a new one"
-        )
-    return token
-
-
-def read_tokens(home: Home) -> dict[str, bytes]:
-    """The token of every role.
-
-    Raises:
-        ConfigError: as `read_token`.
-    """
-    return {role: read_token(home.token(role)) for role in ROLES}
 
 
 class Doorkeeper:

@@ -314,6 +314,9 @@ class NodeClient:
     def coalition(self) -> Json:
         return self._json("/v1/coalition")
 
+    def credentials(self) -> Json:
+        return self._json("/v1/credentials")
+
     def intents(self) -> Json:
         return self._json("/v1/intents")
 

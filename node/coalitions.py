@@ -22,7 +22,6 @@ from comity.attestation.epochs import (
     signatures_missing,
 )
 from comity.attestation.holdings import Holdings
-from comity.attestation.roots import fingerprint
 from comity.attestation.signing import ED25519, add_signature, key_id
 from comity.attestation.verification import verify_epoch
 from comity.node.cards import Card
@@ -491,14 +490,7 @@ def require_successor(held: CoalitionFile, file: CoalitionFile) -> None:
 
 
 def merged_records(held: CoalitionFile, file: CoalitionFile) -> CoalitionFile:
-    """The file, with what a home knew already and the file lacks."""
+    """The founded part of the file, with what a home knew already and the file lacks."""
     known = {record.id for record in file.records}
     more = tuple(record for record in held.records if record.id not in known)
-    return CoalitionFile(file.name, file.made, file.members, (*file.records, *more), file.draft)
-
-
-def short_fingerprint(file: CoalitionFile) -> str:
-    """The fingerprint of a founded coalition's roots, in groups that people can read to each other."""
-    text = fingerprint(file.roots()).hex()
-    return " ".join(text[i : i + 8] for i in range(0, len(text), 8))
-
+    return CoalitionFile(file.name, file.made, file.members, (*file.records, *more))

@@ -63,6 +63,11 @@ class Home:
         return self.path / "coalition.toml"
 
     @property
+    def card(self) -> Path:
+        """What others need to know of this node to take it into a coalition."""
+        return self.path / "card.toml"
+
+    @property
     def roots(self) -> Path:
         return self.path / "roots.toml"
 

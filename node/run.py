@@ -22,7 +22,6 @@ from comity.attestation.engine import engine_id
 from comity.attestation.signing import SigningKey
 from comity.attestation.toml_text import date_of
 from comity.gossip.transport import Handler, Transport
-from comity.node.api_access import read_tokens
 from comity.node.authors import salt_key_of
 from comity.node.clock import Clock, SystemClock
 from comity.node.coalition_file import CoalitionFile, read_coalition
@@ -35,7 +34,8 @@ from comity.node.owner_files import write_file
 from comity.node.service import Service, peers_from
 from comity.node.socket_server import serve_on_socket
 from comity.node.store import Store
-from comity.node.views import governed, plain
+from comity.node.tokens import read_tokens
+from comity.node.views import governed
 from comity.node.worker import Worker
 from comity.protocol.envelope import SignedRecord
 from comity.protocol.errors import ComityError, ConfigError, VerificationError
@@ -315,7 +315,7 @@ class _Surroundings:
             log.warning("peers_unusable", detail=str(exc))
         said = await self.service.call(lambda: governed(self.core))
         if said is not None and said != self._governed:
-            write_file(self.house.home.governed, msgspec.json.encode(plain(said)))
+            write_file(self.house.home.governed, msgspec.json.encode(said))
             self._governed = said
 
     async def follow(self) -> None:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -17,12 +16,13 @@ from comity.attestation.requester import Pursuit
 from comity.node.coalitions import tolerance
 from comity.node.core import Core
 from comity.node.forms import GovernanceForm, PartnerAsset, TermForm
+from comity.node.plain_values import plain
 from comity.node.problems import Refused
 from comity.node.sentences import deed_for
 from comity.node.steps import answer, cause_form, need_form, obligation_form, permitted_outputs
 from comity.node.work import lineage_problem
 from comity.protocol.errors import DecodeError
-from comity.protocol.execution import Actuation, Intent, Permit, Refusal, Vote
+from comity.protocol.execution import Actuation, Attestation, Intent, Permit, Refusal, Vote
 from comity.protocol.governance import AssetRule, Credential, NodeCertificate, Policy
 from comity.protocol.governance_state import GovernanceState
 from comity.protocol.records import decode_body
@@ -35,25 +35,6 @@ LISTED_MAX: Final = 200
 """Rows of one listing: what a person looks through, and a few hundred kilobytes at most."""
 PARTNER_ACTUATIONS_MAX: Final = 1_000
 """Actuations that are looked through for what partners publish: as many as one query gives."""
-
-
-def plain(value: object) -> Json:
-    """Any form as values that JSON can hold: bytes as hex, absent fields left out."""
-    match value:
-        case bytes():
-            return value.hex()
-        case msgspec.Struct():
-            return {
-                name: plain(getattr(value, name))
-                for name in value.__struct_fields__
-                if getattr(value, name) is not None and name not in ("salt", "critical")
-            }
-        case tuple() | list() | frozenset():
-            return [plain(each) for each in cast("Iterable[object]", value)]
-        case dict():
-            return {str(key): plain(each) for key, each in cast("dict[object, object]", value).items()}
-        case _:
-            return value
 
 
 # The node and its coalition
@@ -246,7 +227,11 @@ def intent(core: Core, intent_id: bytes) -> Json:
         Refused: `not_found`.
     """
     record = _held(core, intent_id, "intent", Intent)
-    shown = intent_row(core, record) | {"body": plain(record.body), "record": _encoded(record)}
+    shown = intent_row(core, record) | {
+        "body": plain(record.body),
+        "evidence": _evidence(core, intent_id),
+        "record": _encoded(record),
+    }
     pursuit = core.requester.pursuit(intent_id)
     if pursuit is None:
         return shown
@@ -261,6 +246,12 @@ def intent(core: Core, intent_id: bytes) -> Json:
             "refusal": pursuit.refusal.id.hex() if pursuit.refusal is not None else "",
         }
     )
+
+
+def _evidence(core: Core, intent_id: bytes) -> list[Json]:
+    """What the execution context measured of itself, as far as it is held."""
+    bodies = (record.body for record in core.holdings.about(intent_id))
+    return [{"type": b.type} | plain(b.context) for b in bodies if isinstance(b, Attestation)]
 
 
 def decisions(core: Core) -> Json:

@@ -13,7 +13,7 @@ Spec: docs/spec/encoding.md.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import msgpack
 import msgspec
@@ -25,6 +25,8 @@ Value: TypeAlias = "bool | int | str | bytes | list[Any] | dict[str, Any]"
 
 T = TypeVar("T")
 
+_PLAIN_TEXT: Final = STRING_BYTES_MAX // 4
+"""UTF-8 takes at most four bytes for one code point: a text of fewer characters fits."""
 _NOT_CANONICAL = "not canonical: the bytes are not the shortest form, or a key stands twice"
 
 
@@ -143,8 +145,7 @@ def _problem(value: Any, depth: int) -> str | None:
         return f"nested deeper than {DEPTH_MAX}"
     if kind is list or kind is tuple:
         for item in value:
-            problem = _problem(item, depth + 1)
-            if problem is not None:
+            if not _is_plain(item) and (problem := _problem(item, depth + 1)) is not None:
                 return problem
         return None
     if kind is dict:
@@ -155,11 +156,16 @@ def _problem(value: Any, depth: int) -> str | None:
             if last is not None and key <= last:
                 return f"map keys out of order at {key[:80]!r}"
             last = key
-            problem = _problem(item, depth + 1)
-            if problem is not None:
+            if not _is_plain(item) and (problem := _problem(item, depth + 1)) is not None:
                 return problem
         return None
     return "a null" if value is None else f"a value of type {kind.__name__}"
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is plainly within the model: most are, and need no closer look."""
+    kind = type(value)
+    return kind is bytes or (kind is str and len(value) < _PLAIN_TEXT) or (kind is int and 0 <= value <= INT_MAX)
 
 
 def _is_too_long(text: str) -> bool:

@@ -10,11 +10,16 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from comity.attestation.roots import fingerprint, parse_roots
+from comity.attestation.weighting import combine
+from comity.gossip import framing
 from comity.protocol import limits
+from comity.protocol.frames import FeedFrame, encode_frame
 from comity.protocol.kinds import KINDS
 from comity.protocol.records import BODIES
 
@@ -65,15 +70,24 @@ def strings(expression: ast.expr | None, scope: ast.AST) -> Iterator[str]:
         case ast.IfExp(body=body, orelse=orelse):
             yield from strings(body, scope)
             yield from strings(orelse, scope)
-        case ast.Name(id=name):
-            for node in ast.walk(scope):
-                if isinstance(node, ast.Assign) and any(
-                    isinstance(target, ast.Name) and target.id == name for target in node.targets
-                ):
-                    value = node.value
-                    yield from () if isinstance(value, ast.Name) else strings(value, scope)
+        case ast.Name():
+            value = assigned(expression, scope)
+            yield from () if isinstance(value, ast.Name) else strings(value, scope)
         case _:
             return
+
+
+def assigned(name: ast.Name, scope: ast.AST) -> ast.expr | None:
+    """Return what the name was given last before it is used."""
+    given: dict[int, ast.expr] = {}
+    for node in ast.walk(scope):
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        value: ast.expr | None = getattr(node, "value", None)
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or value is None or node.lineno >= name.lineno:
+            continue
+        if any(isinstance(target, ast.Name) and target.id == name.id for target in targets):
+            given[node.lineno] = value
+    return given[max(given)] if given else None
 
 
 def scopes(tree: ast.Module) -> Iterator[tuple[ast.AST, ast.AST]]:
@@ -114,9 +128,9 @@ def codes_of_module(tree: ast.Module, room: str) -> Iterator[tuple[str, str]]:
                 for family, code in codes_of_call(node, scope):
                     yield family_in(family, room), code
             case ast.Return(value=ast.Tuple(elts=[ast.Constant(value=str(code)), *_])):
-                family = RETURNS.get(getattr(scope, "name", ""))
-                if family is not None:
-                    yield family, code
+                returned = RETURNS.get(getattr(scope, "name", ""))
+                if returned is not None:
+                    yield returned, code
             case ast.Assign(targets=[ast.Name(id="default_code")], value=value):
                 # What the client calls an answer that names no code.
                 yield from ((NODE, code) for code in strings(value, scope))
@@ -138,6 +152,7 @@ def codes_by_outcome() -> set[str]:
     }
 
 
+@cache
 def codes_in_code() -> Codes:
     found: Codes = defaultdict(set)
     for room in ROOMS:
@@ -146,6 +161,35 @@ def codes_in_code() -> Codes:
             for family, code in codes_of_module(tree, room):
                 found[family].add(code)
     found[CAUSES] |= codes_by_outcome()
+    return dict(found)
+
+
+def parameters_of_call(call: ast.Call, scope: ast.AST) -> set[str] | None:
+    """Return the names of the parameters that a call gives to its code; None where it does not show them."""
+    name = getattr(call.func, "id", "")
+    if name in ("refuse", "defer"):
+        return {keyword.arg for keyword in call.keywords if keyword.arg is not None}
+    given = next((keyword.value for keyword in call.keywords if keyword.arg == "parameters"), None)
+    if given is None:
+        return set()
+    if isinstance(given, ast.Name):
+        given = assigned(given, scope)
+    if not isinstance(given, ast.Dict) or not all(isinstance(key, ast.Constant) for key in given.keys):
+        return None
+    return {str(key.value) for key in given.keys if isinstance(key, ast.Constant)}
+
+
+@cache
+def parameters_in_code() -> dict[tuple[str, str], list[set[str] | None]]:
+    """Return for every cause and need the parameters of each call that makes it."""
+    found: dict[tuple[str, str], list[set[str] | None]] = defaultdict(list)
+    for room in ROOMS:
+        for path in sorted((ROOT / room).rglob("*.py")):
+            for node, scope in scopes(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Call):
+                    for family, code in codes_of_call(node, scope):
+                        if family in (CAUSES, NEEDS):
+                            found[family, code].append(parameters_of_call(node, scope))
     return dict(found)
 
 
@@ -175,6 +219,29 @@ def test_codes_of_the_code_and_of_the_page_are_the_same(family: str) -> None:
     assert sorted(page.get(family, set()) - code[family]) == [], "in docs/spec/causes.md, and not used"
 
 
+@pytest.mark.parametrize("family", [CAUSES, NEEDS])
+def test_parameters_of_the_code_and_of_the_page_are_the_same(family: str) -> None:
+    """`name` where every call gives it, (`name`) where some do."""
+    section = (
+        (SPEC / "causes.md")
+        .read_text(encoding="utf-8")
+        .partition(f"\n## {family}\n")[2]
+        .partition("\n## ")[0]
+    )
+    given = parameters_in_code()
+    problems: list[str] = []
+    for code, cell in re.findall(r"^\| `([a-z_]+)` \|([^|]*)\|", section, re.MULTILINE):
+        calls = given.get((family, code), [])
+        shown = [names for names in calls if names is not None]
+        if not shown or len(shown) < len(calls):
+            continue
+        sometimes = set(re.findall(r"\(`([a-z_]+)`\)", cell))
+        always = set(re.findall(r"`([a-z_]+)`", cell)) - sometimes
+        if always != set.intersection(*shown) or always | sometimes != set.union(*shown):
+            problems.append(f"{code}: the code gives {[sorted(names) for names in shown]}")
+    assert problems == []
+
+
 def test_no_code_stands_twice_in_a_table() -> None:
     text = (SPEC / "causes.md").read_text(encoding="utf-8")
     for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
@@ -187,7 +254,9 @@ def test_reasons_of_approvals_are_in_the_page() -> None:
     tree = ast.parse((ROOT / "attestation/approvals.py").read_text(encoding="utf-8"))
     function = next(n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "_approver")
     said = {
-        n.value.value for n in ast.walk(function) if isinstance(n, ast.Return) and isinstance(n.value, ast.Constant)
+        n.value.value
+        for n in ast.walk(function)
+        if isinstance(n, ast.Return) and isinstance(n.value, ast.Constant)
     }
     assert said
     page = (SPEC / "decision.md").read_text(encoding="utf-8")
@@ -241,7 +310,9 @@ def test_references_from_code_resolve() -> None:
     assert problems == []
 
 
-LINK = re.compile(r"\[[a-z_]+\.md\]\((?P<page>[a-z_]+)\.md\)\s+(?P<word>sections?|steps?)\s+(?P<numbers>[0-9.]+)")
+LINK = re.compile(
+    r"\[[a-z_]+\.md\]\((?P<page>[a-z_]+)\.md\)\s+(?P<word>sections?|steps?)\s+(?P<numbers>[0-9.]+)"
+)
 
 
 def test_references_between_pages_resolve() -> None:
@@ -250,13 +321,17 @@ def test_references_between_pages_resolve() -> None:
         f"{path.name}: {problem}"
         for path in sorted(SPEC.glob("*.md"))
         for found in LINK.finditer(path.read_text(encoding="utf-8"))
-        if (problem := dead_reference(found["page"], found["word"].rstrip("s"), [found["numbers"].rstrip(".")]))
+        if (
+            problem := dead_reference(
+                found["page"], found["word"].rstrip("s"), [found["numbers"].rstrip(".")]
+            )
+        )
     ]
     assert problems == []
 
 
 def test_a_dead_reference_is_found() -> None:
-    text = '"""Spec: docs/spec/decision.md sections 1, 2 and 99."""\n# docs/spec/absent.md\n# docs/spec/judgement.md\n# step 8.'
+    text = "docs/spec/decision.md sections 1, 2 and 99.\n# docs/spec/absent.md\n# docs/spec/judgement.md\n# step 8."
     found = [dead_reference(*reference) for reference in references(text)]
     assert found == ["docs/spec/decision.md has no section 99", "docs/spec/absent.md does not exist", None]
 
@@ -279,7 +354,9 @@ def test_limits_in_pages_are_those_of_the_code() -> None:
     problems: list[str] = []
     seen = 0
     for path in sorted(SPEC.glob("*.md")):
-        for names, values in re.findall(r"^\| ((?:`[A-Z_]+`(?:, )?)+) \| ([^|]+) \|", path.read_text("utf-8"), re.M):
+        for names, values in re.findall(
+            r"^\| ((?:`[A-Z_]+`(?:, )?)+) \| ([^|]+) \|", path.read_text("utf-8"), re.MULTILINE
+        ):
             listed = [name.strip("`") for name in names.split(", ")]
             given = re.split(r"[,;] (?=[0-9])", values.strip()) if len(listed) > 1 else [values.strip()]
             for name, value in zip(listed, given, strict=False):
@@ -307,3 +384,64 @@ def test_every_decision_record_is_in_the_index() -> None:
     index = (ADR / "README.md").read_text(encoding="utf-8")
     missing = [p.name for p in sorted(ADR.glob("[0-9]*.md")) if f"]({p.name})" not in index]
     assert missing == []
+
+
+# ARCHITECTURE.md
+
+
+def test_threats_are_shown_by_tests_that_exist() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(test_[a-z0-9_]+)`", text))
+    there = {
+        node.name
+        for path in sorted((ROOT / "tests").rglob("test_*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert named
+    assert sorted(named - there) == []
+
+
+def test_files_and_functions_of_the_stages_are_there() -> None:
+    """A row of the stages names functions and the files that hold them."""
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    paths = set(re.findall(r"`((?:[a-z_]+/)+[a-z0-9_]+\.py)`", text))
+    assert paths
+    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
+    stages = text.partition("## The stages")[2].partition("\n## ")[0]
+    for row in re.findall(r"^\| (?!from|---)(.+) \|$", stages, re.MULTILINE):
+        cells = row.split(" | ")
+        sources = "".join(
+            (ROOT / path).read_text(encoding="utf-8") for path in re.findall(r"`([a-z_/]+\.py)`", cells[3])
+        )
+        for name in re.findall(r"`([A-Za-z_.]+)`", cells[2]):
+            assert re.search(rf"def {name.rpartition('.')[2]}\(", sources), f"{name} is not in {cells[3]}"
+
+
+# Examples
+
+
+def test_example_frames_are_what_is_sent() -> None:
+    page = (SPEC / "peer.md").read_text(encoding="utf-8").partition("## Example")[2].partition("\n## ")[0]
+    lines = re.findall(r"^ {4,}([0-9a-f]{2}(?: [0-9a-f]{2})*)(?= {2}|$)", page, re.MULTILINE)
+    feed, *request, failure = [bytes.fromhex(line) for line in lines]
+    assert encode_frame(FeedFrame()) == feed
+    assert framing.encode_frame(framing.Frame(framing.FrameKind.REQUEST, 7, feed)) == b"".join(request)
+    assert framing.encode_frame(framing.Frame(framing.FrameKind.FAILURE, 7, b"busy")) == failure
+
+
+def test_example_roots_have_the_fingerprint_of_the_page() -> None:
+    page = (SPEC / "bundle.md").read_text(encoding="utf-8")
+    written = re.search(r"^    name = .+?\n\n", page, re.MULTILINE | re.DOTALL)
+    assert written is not None
+    roots = parse_roots(re.sub(r"^    ", "", written[0], flags=re.MULTILINE))
+    assert f"`{fingerprint(roots).hex()}`" in page
+
+
+def test_example_weight_is_right() -> None:
+    page = (SPEC / "weighting.md").read_text(encoding="utf-8")
+    weights = re.search(r"weights, ascending +([0-9, ]+)$", page, re.MULTILINE)
+    total = re.search(r"weight +1000000 - [0-9]+ = ([0-9]+)$", page, re.MULTILINE)
+    assert weights is not None
+    assert total is not None
+    assert combine([int(weight) for weight in weights[1].split(", ")]) == int(total[1])

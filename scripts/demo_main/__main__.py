@@ -1,6 +1,6 @@
 """From the command line to the demo's last line.
 
-    scripts/demo [--json] [--keep DIR] [--serve]
+scripts/demo [--json] [--keep DIR] [--serve]
 """
 
 from __future__ import annotations
@@ -93,8 +93,12 @@ def read_arguments() -> argparse.Namespace:
         epilog="Ends with 0 only if everything that it claims was observed.",
     )
     parser.add_argument("--json", action="store_true", help="the last line of the output is one JSON object")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="leave homes, bundle and pictures in DIR (new or empty)")
-    parser.add_argument("--serve", action="store_true", help="leave the nodes running until Ctrl-C, and say what to try")
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="leave homes, bundle and pictures in DIR (new or empty)"
+    )
+    parser.add_argument(
+        "--serve", action="store_true", help="leave the nodes running until Ctrl-C, and say what to try"
+    )
     arguments = parser.parse_args()
     keep: Path | None = arguments.keep
     if keep is not None:
@@ -102,7 +106,9 @@ def read_arguments() -> argparse.Namespace:
         if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
             parser.error(f"{keep} is there already, and not an empty folder")
         if len(str(keep).encode()) > PLACE_BYTES_MAX:
-            parser.error(f"the path of --keep has at most {PLACE_BYTES_MAX} bytes: a node's socket lies below it")
+            parser.error(
+                f"the path of --keep has at most {PLACE_BYTES_MAX} bytes: a node's socket lies below it"
+            )
     return arguments
 
 

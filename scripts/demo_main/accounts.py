@@ -125,9 +125,7 @@ def _problem(account: Account, place: Path) -> str | None:
 
 def may_read(account: Account, path: Path) -> bool:
     """Whether a program of this account can list a folder or read a file. Tried, not computed."""
-    program = (
-        "import pathlib, sys; p = pathlib.Path(sys.argv[1]); list(p.iterdir()) if p.is_dir() else p.read_bytes()"
-    )
+    program = "import pathlib, sys; p = pathlib.Path(sys.argv[1]); list(p.iterdir()) if p.is_dir() else p.read_bytes()"
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", program, str(path)],
         cwd="/",

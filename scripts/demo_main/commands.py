@@ -40,12 +40,19 @@ class Commands:
         except ValueError as exc:
             raise DemoError(f"{shown}\ndid not answer with JSON:\n{done.output}") from exc
 
-    def run(self, account: Account, cwd: Path, name: str, *arguments: str | Path, timeout_s: float = COMMAND_S) -> Finished:
+    def run(
+        self, account: Account, cwd: Path, name: str, *arguments: str | Path, timeout_s: float = COMMAND_S
+    ) -> Finished:
         """Run a program of this environment to its end."""
         return self._supervisor.run(
             [program(name), *map(str, arguments)],
             account,
-            {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": str(cwd), "NO_COLOR": "1"},
+            {
+                "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+                "LANG": "C.UTF-8",
+                "HOME": str(cwd),
+                "NO_COLOR": "1",
+            },
             cwd,
             timeout_s,
         )

@@ -157,7 +157,9 @@ def metadata_values(metadata: Mapping[str, Any]) -> dict[str, Any]:
 def withheld(store: Path) -> list[dict[str, Any]]:
     """What obligations kept out, from the node's own store, where alone it is listed."""
     with closing(sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True)) as connection:
-        rows = connection.execute('SELECT asset, obligation, "column", "rows", "values" FROM withheld').fetchall()
+        rows = connection.execute(
+            'SELECT asset, obligation, "column", "rows", "values" FROM withheld'
+        ).fetchall()
     return [
         {
             "asset": asset,

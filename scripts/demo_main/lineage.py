@@ -92,7 +92,11 @@ def read_lineage(bundle: Path) -> Lineage:
 
 def _members(relied: dict[bytes, Any], kind: str, outcome: str, subject: bytes) -> tuple[str, ...]:
     return tuple(
-        sorted(h.member for h in relied.values() if h.kind == kind and h.outcome == outcome and subject in h.subject)
+        sorted(
+            h.member
+            for h in relied.values()
+            if h.kind == kind and h.outcome == outcome and subject in h.subject
+        )
     )
 
 

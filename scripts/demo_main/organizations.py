@@ -47,12 +47,16 @@ class Organization:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A person or an agent with an own key, in a folder of its own."""
+    """A person or an agent with an own key, in a folder of its own.
+
+    People use the programs of their organization's user; the agent is a user of its own.
+    """
 
     path: str
     title: str
     organization: Organization
     place: Path
+    account: Account
 
     @property
     def key(self) -> Path:
@@ -67,9 +71,8 @@ class Subject:
         return f"spiffe://{self.organization.member}/{self.path}"
 
 
-NAMES: Final = ("north", "south", "institute", "board")
-STRANGER: Final = "stranger"
-"""Who verifies the bundle: belongs to nobody, and sees nothing but the bundle and the roots."""
+ACCOUNTS: Final = ("north", "south", "institute", "board", "agent", "stranger")
+"""The stranger verifies the bundle: belongs to nobody, and has nothing but the bundle and the roots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +98,26 @@ class Cast:
             "south", "clinic-south.example", "Clinic South", place / "south", accounts["south"], "clinic"
         )
         institute = Organization(
-            "institute", "institute.example", "Institute", place / "institute", accounts["institute"], "institute"
+            "institute",
+            "institute.example",
+            "Institute",
+            place / "institute",
+            accounts["institute"],
+            "institute",
         )
         board = Organization(
             "board", "ethics-board.example", "Ethics Board", place / "board", accounts["board"]
         )
-        officer = Subject("officer/4d11", "its data protection officer", south, place / "south-officer")
-        operator = Subject("operator/7f3a", "an operator", institute, place / "institute-operator")
-        agent = Subject("agent/trend-finder", "an agent", institute, place / "institute-agent")
-        return cls(place, north, south, institute, board, officer, operator, agent, accounts[STRANGER])
+        officer = Subject(
+            "officer/4d11", "the data protection officer", south, place / "south-officer", south.account
+        )
+        operator = Subject(
+            "operator/7f3a", "an operator", institute, place / "institute-operator", institute.account
+        )
+        agent = Subject(
+            "agent/trend-finder", "an agent", institute, place / "institute-agent", accounts["agent"]
+        )
+        return cls(place, north, south, institute, board, officer, operator, agent, accounts["stranger"])
 
     @property
     def organizations(self) -> tuple[Organization, ...]:

@@ -23,7 +23,9 @@ SILENT: Final = "silent"
 def export(stage: Stage) -> None:
     """The lineage of `survival` as a bundle, checked by somebody who has nothing else but the roots."""
     cast, story = stage.cast, stage.story
-    with story.phase("verify", "A stranger verifies the lineage of survival, with a bundle, the roots, and no node"):
+    with story.phase(
+        "verify", "A stranger verifies the lineage of survival, with a bundle, the roots, and no node"
+    ):
         bundle, roots = stage.results / "survival.bundle", stage.results / "roots.toml"
         asset = f"{cast.institute.member}/survival"
         out = cast.institute.place / bundle.name
@@ -91,7 +93,11 @@ def tamper(stage: Stage) -> None:
             and "content_changed" in run.codes("comity/causes")
             and failure.get("comity/input") == f"{cast.south.member}/released"
             and said["comity/intent"] == intent["intent"],
-            records={"intent": intent["intent"], "permit": intent["permit"], "actuation": said["comity/record"]},
+            records={
+                "intent": intent["intent"],
+                "permit": intent["permit"],
+                "actuation": said["comity/record"],
+            },
             runs={"refused": run.id, "restored": again.id},
         )
 
@@ -120,8 +126,7 @@ def lose_board(stage: Stage) -> None:
         )
         story.claim(
             "decided_with_one_member_down",
-            not board.up
-            and voters == {cast.north.member, cast.south.member, cast.institute.member},
+            not board.up and voters == {cast.north.member, cast.south.member, cast.institute.member},
             records={
                 "intent": said["comity/intent"],
                 "permit": said["comity/permit"],
@@ -135,7 +140,9 @@ def lose_board(stage: Stage) -> None:
 def lose_north(stage: Stage) -> None:
     """A live owner is down: the others are enough for a quorum, and it is deferred, naming the owner."""
     cast, story = stage.cast, stage.story
-    with story.phase("owner_down", "The Ethics Board is back; Clinic North's node is killed, whose consent is live"):
+    with story.phase(
+        "owner_down", "The Ethics Board is back; Clinic North's node is killed, whose consent is live"
+    ):
         board = stage.node(cast.board)
         board.start()
         board.wait_until_ready()
@@ -179,11 +186,17 @@ def bring_north_back(stage: Stage) -> None:
         run = stage.make("make_enrolment")
         require_made(run, "enrolment")
         said = run.made["enrolment"]
-        story.say(f"enrolment -> {answer.outcome} under the same intent {waiting[0][:16]}; run again, it is made")
+        story.say(
+            f"enrolment -> {answer.outcome} under the same intent {waiting[0][:16]}; run again, it is made"
+        )
         story.claim(
             "owner_back_executed",
             said["comity/intent"] == waiting[0],
-            records={"intent": waiting[0], "permit": said["comity/permit"], "actuation": said["comity/record"]},
+            records={
+                "intent": waiting[0],
+                "permit": said["comity/permit"],
+                "actuation": said["comity/record"],
+            },
             runs={"executed": run.id},
         )
         stage.look_at_decisions()

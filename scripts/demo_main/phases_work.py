@@ -74,7 +74,9 @@ def _dagster_job_execute(stage: Stage, organization: Organization, job: str) -> 
     )
     run = stage.worker(organization).read(job)
     if not run.succeeded and not run.failed:
-        raise DemoError(f"dagster job execute -j {job} ended with status {done.status}:\n{done.errors[-4000:]}")
+        raise DemoError(
+            f"dagster job execute -j {job} ended with status {done.status}:\n{done.errors[-4000:]}"
+        )
     return run
 
 
@@ -155,7 +157,9 @@ def _titles(stage: Stage, permit: dict[str, Any]) -> str:
 def pool(stage: Stage) -> None:
     """The institute pools; it has to wait for an approval, which somebody else gives."""
     cast, story = stage.cast, stage.story
-    with story.phase("defer", "The institute pools what was released; patients of two clinics need an approval"):
+    with story.phase(
+        "defer", "The institute pools what was released; patients of two clinics need an approval"
+    ):
         first = stage.make("make_pooled", COMITY_WAIT_S=APPROVAL_WAIT_S)
         failure = first.failure()
         intent = failure.get("comity/intent", "")
@@ -163,7 +167,9 @@ def pool(stage: Stage) -> None:
             raise DemoError(f"pooled was not deferred: {first.status}: {first.description()}")
         waiting = {row["intent"]: row for row in stage.node(cast.institute).client().waiting()}
         needs = failure["comity/needs"]
-        story.say(f"pooled -> defer; it needs {_spelled(needs)}. The run has failed and says so; nothing was made.")
+        story.say(
+            f"pooled -> defer; it needs {_spelled(needs)}. The run has failed and says so; nothing was made."
+        )
         away = cast.officer.organization
         approval = stage.comity(
             away,
@@ -204,7 +210,9 @@ def _spelled(terms: list[dict[str, Any]]) -> str:
 def estimate(stage: Stage) -> None:
     """Survival is estimated, is what it would be without Comity, and belongs to the institute alone."""
     cast, story = stage.cast, stage.story
-    with story.phase("transition", "The institute estimates survival; both clinics have released their say over it"):
+    with story.phase(
+        "transition", "The institute estimates survival; both clinics have released their say over it"
+    ):
         run = stage.make("make_survival")
         require_made(run, "survival")
         said = run.made["survival"]
@@ -243,7 +251,9 @@ def _named(stage: Stage, members: list[str]) -> str:
 def delegate(stage: Stage) -> None:
     """An agent does what it was delegated, and one step more."""
     cast, story = stage.cast, stage.story
-    with story.phase("agent", "An agent of the institute works under an operator's delegation, with its own key"):
+    with story.phase(
+        "agent", "An agent of the institute works under an operator's delegation, with its own key"
+    ):
         inside = _as_agent(stage, "make_events_by_ecog", "drafts/events_by_ecog")
         require_made(inside, "drafts/events_by_ecog")
         said = inside.made["drafts/events_by_ecog"]
@@ -257,7 +267,11 @@ def delegate(stage: Stage) -> None:
         story.claim(
             "agent_admitted",
             asked["requester"] == cast.agent.spiffe and delegator == cast.operator.spiffe,
-            records={"credential": asked["credential"], "delegation": link["header"]["authority"], **_ids("draft", said)},
+            records={
+                "credential": asked["credential"],
+                "delegation": link["header"]["authority"],
+                **_ids("draft", said),
+            },
             runs={"admitted": inside.id},
         )
         outside = _as_agent(stage, "make_survival", "survival")
@@ -285,11 +299,12 @@ def _as_agent(stage: Stage, job: str, asset: str) -> Run:
     """A run that the agent asks for: it names the run, and signs a launch ticket for it with its own key."""
     cast = stage.cast
     run = str(uuid.uuid4())
-    ticket = cast.exchange / f"{run}.ticket"
+    ticket = cast.agent.place / f"{run}.ticket"
     stage.commands.comity(
         cast.agent.account,
         cast.agent.place,
-        *("ticket", "--key", cast.agent.key, "--credential", stage.credentials[cast.agent.path]),
+        *("ticket", "--key", cast.agent.key, "--credential", cast.agent.place / "agent.credential"),
         *("--run", run, "--job", job, "--asset", f"{cast.institute.member}/{asset}", "--out", ticket),
     )
-    return stage.make(job, run, COMITY_TICKET=str(ticket))
+    given = cast.institute.account.file(cast.institute.place / ticket.name, ticket.read_bytes())
+    return stage.make(job, run, COMITY_TICKET=str(given))

@@ -35,7 +35,9 @@ def draw_curves(fits: Fits, direct: Fits, path: Path) -> None:
     figure, axes = plt.subplots(figsize=(7.2, 4.4), layout="constrained")
     for sex, name in SEXES.items():
         for source, style in ((fits, {"linewidth": 2.2}), (direct, {"linewidth": 1.0, "linestyle": ":"})):
-            points = sorted((time, value) for (what, of, time), value in source.items() if (what, of) == ("survival", sex))
+            points = sorted(
+                (time, value) for (what, of, time), value in source.items() if (what, of) == ("survival", sex)
+            )
             ours = source is fits
             axes.step(
                 [time for time, _ in points],
@@ -126,13 +128,21 @@ def _draw_made(axes: Any, made: Made, corner: tuple[float, float], names: Mappin
     x, top = corner[0] + 0.14, corner[1] + _BOX[1] - 0.28
     axes.text(x, top, made.name, fontsize=10, weight="bold", color=INK, va="center")
     axes.text(
-        corner[0] + _BOX[0] - 0.14, top, names.get(made.member, made.member), fontsize=7.5, color=INK, va="center", ha="right"
+        corner[0] + _BOX[0] - 0.14,
+        top,
+        names.get(made.member, made.member),
+        fontsize=7.5,
+        color=INK,
+        va="center",
+        ha="right",
     )
     said = [f"{made.mode}: {made.rows} rows, {len(made.columns)} columns"]
     said += list(made.obligations)
     said.append(f"votes: {', '.join(names.get(m, m) for m in made.voters)}")
     said += [f"approved by {', '.join(names.get(m, m) for m in made.approvals)}"] if made.approvals else []
-    said += [f"released by {', '.join(names.get(m, m) for m in made.transitions)}"] if made.transitions else []
+    said += (
+        [f"released by {', '.join(names.get(m, m) for m in made.transitions)}"] if made.transitions else []
+    )
     said.append(f"say over it: {', '.join(names.get(m, m) for m in made.owners)}")
     for index, line in enumerate(said):
         axes.text(x, top - 0.33 - index * 0.25, line, fontsize=6.5, color=INK, va="center")

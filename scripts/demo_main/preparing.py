@@ -72,7 +72,9 @@ def dagster_import_cpu_s(supervisor: Supervisor) -> float:
     program = "import time; t = time.process_time(); import dagster; print(time.process_time() - t)"
     times: list[float] = []
     for _ in range(2):
-        done = supervisor.run([sys.executable, "-P", "-c", program], Account(), dict(os.environ), Path("/"), WARM_S)
+        done = supervisor.run(
+            [sys.executable, "-P", "-c", program], Account(), dict(os.environ), Path("/"), WARM_S
+        )
         if done.status != 0:
             raise DemoError(f"import dagster:\n{done.errors}")
         times.append(float(done.output))

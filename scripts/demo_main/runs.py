@@ -51,7 +51,9 @@ class Run:
         return [str(term["code"]) for term in self.failure().get(key, [])]
 
 
-def environment_of(organization: Organization, exchange: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
+def environment_of(
+    organization: Organization, exchange: Path, more: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """The environment of an organization's programs: its own homes, and nothing of whoever started the demo."""
     return {
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
@@ -111,7 +113,9 @@ class Worker:
 
     def withheld(self) -> list[dict[str, Any]]:
         """What obligations kept out, as the organization's own node has stored it."""
-        found: list[dict[str, Any]] = self._ask({"do": "withheld", "store": str(self.organization.home / "store.sqlite3")})
+        found: list[dict[str, Any]] = self._ask(
+            {"do": "withheld", "store": str(self.organization.home / "store.sqlite3")}
+        )
         return found
 
     def _ask(self, request: Mapping[str, Any]) -> Any:

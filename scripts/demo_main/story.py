@@ -89,7 +89,12 @@ class Story:
             print(f"{INDENT}{line}", file=self._out, flush=True)
 
     def claim(
-        self, name: str, holds: bool, *, records: dict[str, str] | None = None, runs: dict[str, str] | None = None
+        self,
+        name: str,
+        holds: bool,
+        *,
+        records: dict[str, str] | None = None,
+        runs: dict[str, str] | None = None,
     ) -> None:
         """State whether something was observed, with what shows it.
 

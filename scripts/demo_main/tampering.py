@@ -43,4 +43,3 @@ def one_value_changed(path: Path, column: str) -> Iterator[Tampering]:
         yield Tampering(path, column, row, before.item(), after.item(), readable)
     finally:
         path.write_bytes(original)
-

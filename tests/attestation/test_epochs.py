@@ -8,7 +8,6 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from specimens import SALT, T0, Pen, digest, key, specimens
 
 from comity.attestation.epochs import (
     EpochState,
@@ -26,6 +25,7 @@ from comity.protocol.envelope import SignedRecord, assemble, body_reference, sea
 from comity.protocol.errors import DecodeError, VerificationError
 from comity.protocol.governance import Epoch, Member, PublicKey
 from comity.protocol.limits import MEMBERS_MAX
+from specimens import SALT, T0, Pen, digest, key, specimens
 
 A, B, C, D = "a.example", "b.example", "c.example", "d.example"
 
@@ -50,7 +50,9 @@ def body_of(*members: Member, **changes: Any) -> Epoch:
     return msgspec.structs.replace(body, **changes)
 
 
-def signed(body: Epoch, *signers: str, author: str = A, pen: str | None = None, **header: Any) -> SignedRecord:
+def signed(
+    body: Epoch, *signers: str, author: str = A, pen: str | None = None, **header: Any
+) -> SignedRecord:
     """An epoch signed by exactly these keys."""
     record = Pen(author, pen or author).write("epoch", body, T0, **header)
     for name in signers:
@@ -67,7 +69,7 @@ def genesis(*names: str, **changes: Any) -> SignedRecord:
 
 def after(current: EpochState, body: Epoch, *signers: str, **header: Any) -> SignedRecord:
     linked = msgspec.structs.replace(body, previous=body.previous or current.id)
-    fields = {"coalition": current.coalition, "number": current.number + 1, **header}
+    fields: dict[str, Any] = {"coalition": current.coalition, "number": current.number + 1, **header}
     return signed(linked, *signers, **fields)
 
 
@@ -103,7 +105,9 @@ def test_quorums_by_number() -> None:
     ]
 
 
-@pytest.mark.parametrize(("n", "quorum", "counted", "faults"), [(4, 0, 3, 1), (4, 3, 3, 1), (4, 4, 4, 0), (7, 6, 6, 1)])
+@pytest.mark.parametrize(
+    ("n", "quorum", "counted", "faults"), [(4, 0, 3, 1), (4, 3, 3, 1), (4, 4, 4, 0), (7, 6, 6, 1)]
+)
 def test_a_stricter_quorum_tolerates_fewer_absentees(n: int, quorum: int, counted: int, faults: int) -> None:
     names = [f"m{i}.example" for i in range(n)]
     state = found(signed(body_of(*map(member, names), quorum=quorum), *names, author=names[0]))
@@ -294,7 +298,11 @@ def test_a_genesis_is_no_successor() -> None:
 
 
 def test_a_ballot_is_not_accepted_yet() -> None:
-    refused(after(FIRST, body_of(member(A), member(B), member(C), certificate="ballot"), A, B, C), "epoch_wrong", FIRST)
+    refused(
+        after(FIRST, body_of(member(A), member(B), member(C), certificate="ballot"), A, B, C),
+        "epoch_wrong",
+        FIRST,
+    )
 
 
 def test_time_does_not_run_backwards() -> None:
@@ -326,8 +334,12 @@ def test_a_chain_is_read_from_its_genesis() -> None:
 # Whatever the members
 
 
-@given(st.lists(st.sampled_from([f"m{i}.example" for i in range(6)]), min_size=1, max_size=6), st.integers(0, 8))
-def test_what_stands_has_one_order_one_writer_each_and_overlapping_quorums(names: list[str], quorum: int) -> None:
+@given(
+    st.lists(st.sampled_from([f"m{i}.example" for i in range(6)]), min_size=1, max_size=6), st.integers(0, 8)
+)
+def test_what_stands_has_one_order_one_writer_each_and_overlapping_quorums(
+    names: list[str], quorum: int
+) -> None:
     body = body_of(*map(member, names), quorum=quorum)
     problem = epoch_problem(body)
     n = len(names)

@@ -13,7 +13,6 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
-from specimens import NORTH, SOUTH, key, seed_of, specimens
 
 from comity.attestation.signing import (
     ED25519,
@@ -28,6 +27,7 @@ from comity.attestation.signing import (
 from comity.protocol.envelope import assemble, pre_authentication_encoding
 from comity.protocol.errors import ConfigError, VerificationError
 from comity.protocol.governance import PublicKey
+from specimens import NORTH, SOUTH, key, seed_of, specimens
 
 ORDER = 2**252 + 27742317777372353535851937790883648493
 FIELD = 2**255 - 19
@@ -199,7 +199,9 @@ def test_a_key_has_32_bytes(length: int) -> None:
 def test_an_unknown_suite_is_not_admitted() -> None:
     good = SigningKey.from_seed(SEED).public.value
     assert key_problem(PublicKey(suite="ed25519ph", value=good)) is not None
-    assert not verify_signature(PublicKey(suite="ml-dsa-65", value=good), MESSAGE, SigningKey(SEED).sign(MESSAGE))
+    assert not verify_signature(
+        PublicKey(suite="ml-dsa-65", value=good), MESSAGE, SigningKey(SEED).sign(MESSAGE)
+    )
 
 
 @pytest.mark.parametrize("name", [NORTH, SOUTH, "anybody"])

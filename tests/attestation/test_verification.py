@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from specimens import NORTH, RULES, SALT, SOUTH, T0, YEAR, Pen, certificate, key, specimens
 
 from comity.attestation.authoring import NO_SALT, Author
 from comity.attestation.signing import add_signature, sign_record
@@ -22,6 +21,7 @@ from comity.protocol.kinds import KINDS
 from comity.protocol.limits import INT_MAX
 from comity.protocol.records import BODIES, decode_body
 from comity.protocol.verified import VerifiedRecord
+from specimens import NORTH, RULES, SALT, SOUTH, T0, YEAR, Pen, certificate, key, specimens
 
 ROOT = Path(__file__).parents[2]
 RECORDS = specimens()
@@ -61,7 +61,8 @@ def by(pen: Pen, kind: str, **header: Any) -> SignedRecord:
     original = RECORDS[kind]
     assert original.body_bytes is not None
     fields: dict[str, Any] = {
-        name: getattr(original.header, name) for name in ("outcome", "subject", "governance", "name", "number")
+        name: getattr(original.header, name)
+        for name in ("outcome", "subject", "governance", "name", "number")
     }
     return pen.write(kind, decode_body(original), **{**fields, **header})
 
@@ -117,7 +118,9 @@ def test_a_signature_over_something_else_is_refused(part: str) -> None:
     signature = vote.signatures[0]
     header_bytes = vote.header_bytes
     if part == "value":
-        signature = type(signature)(signature.key, signature.suite, bytes([signature.value[0] ^ 1]) + signature.value[1:])
+        signature = type(signature)(
+            signature.key, signature.suite, bytes([signature.value[0] ^ 1]) + signature.value[1:]
+        )
     elif part == "suite":
         signature = type(signature)(signature.key, "ed25519ph", signature.value)
     else:
@@ -152,7 +155,9 @@ def test_a_member_does_not_speak_for_another() -> None:
 
 
 def test_an_authority_vouches_for_its_own_key_only() -> None:
-    refused(by(Pen(NORTH, f"{NORTH}/operator/7f3a", CERTIFICATE.id, GENESIS.id), "launch_ticket"), "key_unknown")
+    refused(
+        by(Pen(NORTH, f"{NORTH}/operator/7f3a", CERTIFICATE.id, GENESIS.id), "launch_ticket"), "key_unknown"
+    )
     refused(by(Pen(NORTH, NORTH, CERTIFICATE.id, GENESIS.id), "policy"), "key_unknown")
     refused(by(Pen(NORTH, f"{NORTH}/node/n1", None, GENESIS.id), "vote"), "key_unknown")
 
@@ -179,7 +184,11 @@ def test_a_member_names_keys_of_its_own_only(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["node_certificate", "credential"])
 @pytest.mark.parametrize(
     "bad",
-    [PublicKey("ed25519", (1).to_bytes(32, "little")), PublicKey("ed25519", b"k"), PublicKey("rsa", b"k" * 32)],
+    [
+        PublicKey("ed25519", (1).to_bytes(32, "little")),
+        PublicKey("ed25519", b"k"),
+        PublicKey("rsa", b"k" * 32),
+    ],
     ids=["identity", "short", "suite"],
 )
 def test_a_key_is_checked_when_it_is_admitted(kind: str, bad: PublicKey) -> None:
@@ -271,7 +280,10 @@ def test_the_order_of_arrival_does_not_matter() -> None:
         directory = members_of(GENESIS)
         for record in order:
             directory.admit(verify(record, directory))
-        ends = [verify(by(Pen(NORTH, f"{NORTH}/node/n1", r.id, GENESIS.id), "vote"), directory).valid_until for r in (CERTIFICATE, short)]
+        ends = [
+            verify(by(Pen(NORTH, f"{NORTH}/node/n1", r.id, GENESIS.id), "vote"), directory).valid_until
+            for r in (CERTIFICATE, short)
+        ]
         assert ends == [T0 + YEAR, T0]
 
 
@@ -290,9 +302,10 @@ def test_a_signature_on_an_epoch_is_by_a_named_key() -> None:
     assert verify_epoch(GENESIS, keys).role == "members"
     with pytest.raises(VerificationError, match="key_unknown"):
         verify_epoch(add_signature(GENESIS, key("stranger")), keys)
+    pairs = zip(GENESIS.signatures, GENESIS.signatures[::-1], strict=True)
+    swapped = tuple(type(s)(s.key, s.suite, other.value) for s, other in pairs)
     with pytest.raises(VerificationError, match="signature_wrong"):
-        swapped = [type(s)(s.key, s.suite, o.value) for s, o in zip(GENESIS.signatures, GENESIS.signatures[::-1], strict=True)]
-        verify_epoch(assemble(GENESIS.header_bytes, GENESIS.body_bytes, tuple(swapped)), keys)
+        verify_epoch(assemble(GENESIS.header_bytes, GENESIS.body_bytes, swapped), keys)
 
 
 # Authors
@@ -347,8 +360,13 @@ def test_only_verification_makes_verified_records() -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ["VerifiedRecord(1)", "VerifiedRecord[Vote](1)", "verified.VerifiedRecord(1)", "verified.VerifiedRecord[Any](1)"]
-    + ["from comity.protocol.verified import VerifiedRecord as Record"],
+    [
+        "VerifiedRecord(1)",
+        "VerifiedRecord[Vote](1)",
+        "verified.VerifiedRecord(1)",
+        "verified.VerifiedRecord[Any](1)",
+        "from comity.protocol.verified import VerifiedRecord as Record",
+    ],
 )
 def test_a_forged_verified_record_would_be_seen(source: str) -> None:
     assert constructions(source) == [1]

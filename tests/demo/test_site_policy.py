@@ -136,7 +136,10 @@ def test_an_officer_cannot_approve_what_the_credential_does_not_name(world: Worl
 def test_an_agent_stays_inside_its_delegation(world: World) -> None:
     institute = world[INSTITUTE]
     operator = institute.credential(
-        "operator/7f3a", classes=("analyst", "analyst/agent"), assets=(f"{INSTITUTE}/drafts/**",), delegations=1
+        "operator/7f3a",
+        classes=("analyst", "analyst/agent"),
+        assets=(f"{INSTITUTE}/drafts/**",),
+        delegations=1,
     )
     agent = institute.credential(
         "agent/finder",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from specimens import NORTH, SOUTH, certificate, digest, specimens
 
 from comity.attestation.verification import KeyDirectory, verify
 from comity.protocol.bundle import Bundle, close, decode_bundle, dependencies, governing_bodies
@@ -16,6 +15,7 @@ from comity.protocol.governance import Epoch
 from comity.protocol.limits import BUNDLE_BYTES_MAX
 from comity.protocol.records import decode_body
 from comity.protocol.state import AnyRecord
+from specimens import NORTH, SOUTH, certificate, digest, specimens
 
 RECORDS = specimens()
 GENESIS = RECORDS["epoch"]
@@ -23,7 +23,12 @@ OTHERS = tuple(sorted((r for kind, r in RECORDS.items() if kind != "epoch"), key
 
 
 def bundle(**changes: Any) -> Bundle:
-    parts = {"coalition": GENESIS.id, "targets": (RECORDS["permit"].id,), "epochs": (GENESIS,), "records": OTHERS}
+    parts: dict[str, Any] = {
+        "coalition": GENESIS.id,
+        "targets": (RECORDS["permit"].id,),
+        "epochs": (GENESIS,),
+        "records": OTHERS,
+    }
     return Bundle(**{**parts, **changes})
 
 
@@ -49,7 +54,10 @@ def test_a_bundle_is_read_as_it_was_written() -> None:
     [
         ({"records": OTHERS[::-1]}, "records are not in the order"),
         ({"records": (OTHERS[0], OTHERS[0])}, "records are not in the order"),
-        ({"targets": tuple(sorted((digest("a"), digest("b")), reverse=True))}, "targets are not in the order"),
+        (
+            {"targets": tuple(sorted((digest("a"), digest("b")), reverse=True))},
+            "targets are not in the order",
+        ),
         ({"targets": (digest("a"), digest("a"))}, "targets are not in the order"),
         ({"epochs": (RECORDS["vote"],)}, "no epoch stands among the epochs"),
         ({"records": (GENESIS,)}, "an epoch stands among the records"),

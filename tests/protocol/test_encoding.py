@@ -12,12 +12,13 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reference_encoding import misspell, misspellings, reference_encode
-from strategies import values
 
 from comity.protocol.encoding import Form, decode, decode_value, encode, pack
 from comity.protocol.errors import DecodeError, LocalProtocolError
+from comity.protocol.identifiers import Int
 from comity.protocol.limits import DEPTH_MAX, INT_MAX, INT_MIN, ITEMS_MAX, STRING_BYTES_MAX
+from reference_encoding import misspell, misspellings, reference_encode
+from strategies import values
 
 MIB = 1_048_576
 VECTORS: dict[str, Any] = json.loads(
@@ -37,16 +38,20 @@ class Outer(Form, frozen=True):
     inner: Inner | None = None
     items: tuple[Inner, ...] = ()
     flag: bool = False
-    count: int = 0
+    count: Int = 0
     blob: bytes = b""
-    table: dict[str, int] = msgspec.field(default_factory=dict)
+    table: dict[str, Int] = msgspec.field(default_factory=dict)
     critical: tuple[str, ...] = ()
 
 
 def plain(value: Any) -> Any:
     """A value of a vector: bytes are written as {"$hex": ...}."""
     if isinstance(value, dict):
-        return bytes.fromhex(value["$hex"]) if set(value) == {"$hex"} else {k: plain(v) for k, v in value.items()}
+        return (
+            bytes.fromhex(value["$hex"])
+            if set(value) == {"$hex"}
+            else {k: plain(v) for k, v in value.items()}
+        )
     return [plain(item) for item in value] if isinstance(value, list) else value
 
 
@@ -93,7 +98,9 @@ def test_a_longer_spelling_of_one_part_is_rejected(value: Any, data: st.DataObje
 def test_another_order_of_keys_is_rejected(value: dict[str, int], dice: Any) -> None:
     keys = list(value)
     dice.shuffle(keys)
-    data = bytes([0x80 | len(keys)]) + b"".join(reference_encode(k) + reference_encode(value[k]) for k in keys)
+    data = bytes([0x80 | len(keys)]) + b"".join(
+        reference_encode(k) + reference_encode(value[k]) for k in keys
+    )
     if keys == sorted(value):
         assert decode_value(data, MIB) == value
     else:
@@ -207,9 +214,20 @@ def test_an_empty_optional_field_is_absent() -> None:
 
 @pytest.mark.parametrize(
     "extra",
-    [{"inner": {"name": "a", "note": ""}}, {"items": []}, {"flag": False}, {"count": 0}, {"blob": b""}]
-    + [{"table": {}}, {"critical": []}, {"unknown": ""}, {"unknown": 0}, {"unknown": {}}, {"unknown": False}]
-    + [{"items": [{"name": "a"}, {"name": "b", "note": ""}]}],
+    [
+        {"inner": {"name": "a", "note": ""}},
+        {"items": []},
+        {"flag": False},
+        {"count": 0},
+        {"blob": b""},
+        {"table": {}},
+        {"critical": []},
+        {"unknown": ""},
+        {"unknown": 0},
+        {"unknown": {}},
+        {"unknown": False},
+        {"items": [{"name": "a"}, {"name": "b", "note": ""}]},
+    ],
     ids=repr,
 )
 def test_a_field_that_is_written_although_it_is_empty_is_rejected(extra: dict[str, Any]) -> None:
@@ -219,8 +237,14 @@ def test_a_field_that_is_written_although_it_is_empty_is_rejected(extra: dict[st
 
 @pytest.mark.parametrize(
     "extra",
-    [{"unknown": 1}, {"unknown": {"a": []}}, {"inner": {"name": "a", "unknown": True}}, {"critical": ["size"]}]
-    + [{"items": [{"name": "a", "unknown": b"x"}]}, {"table": {"critical": 5}, "unknown": 1}],
+    [
+        {"unknown": 1},
+        {"unknown": {"a": []}},
+        {"inner": {"name": "a", "unknown": True}},
+        {"critical": ["size"]},
+        {"items": [{"name": "a", "unknown": b"x"}]},
+        {"table": {"critical": 5}, "unknown": 1},
+    ],
     ids=repr,
 )
 def test_an_unknown_field_that_is_not_critical_is_passed_over(extra: dict[str, Any]) -> None:
@@ -250,13 +274,45 @@ def test_critical_is_a_list_of_names_or_an_error(critical: Any) -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"size": -1}, {"size": 100}, {"size": "3"}, {"size": True}, {"size": 3, "flag": 1}]
-    + [{"size": 3, "blob": "AAAA"}, {"size": 3, "inner": ["a"]}, {"size": 3, "table": {"a": "b"}}],
+    [
+        {},
+        {"size": -1},
+        {"size": 100},
+        {"size": "3"},
+        {"size": True},
+        {"size": 3, "flag": 1},
+        {"size": 3, "blob": "AAAA"},
+        {"size": 3, "inner": ["a"]},
+        {"size": 3, "table": {"a": "b"}},
+    ],
     ids=repr,
 )
 def test_what_is_not_of_the_form_is_rejected(fields: dict[str, Any]) -> None:
     with pytest.raises(DecodeError, match="not a Outer"):
         decode(spelled(**fields), Outer, MIB)
+
+
+NOT_VALUES = {
+    "nil": b"\xc0",
+    "a float": b"\xcb" + bytes(8),
+    "2 to the 63rd": b"\xcf\x80" + bytes(7),
+    "nothing as an extension": b"\xc7\x00\x05",
+    "keys out of order": b"\x82\xa1b\x01\xa1a\x01",
+    "a key twice": b"\x82\xa1a\x01\xa1a\x01",
+    "bytes as key": b"\x81\xc4\x01a\x01",
+    "17 arrays": b"\x91" * 17 + b"\x01",
+    "a longer spelling": b"\xcc\x01",
+}
+
+
+@pytest.mark.parametrize("field", ["unknown", "inner", "count", "table"])
+@pytest.mark.parametrize("name", NOT_VALUES)
+def test_what_is_no_value_stands_in_no_field_known_or_not(field: str, name: str) -> None:
+    """Nil is no way to leave a field out, and what this reader passes over is looked at all the same."""
+    parts = {"size": b"\x03", field: NOT_VALUES[name]}
+    data = bytes([0x80 | 2]) + b"".join(reference_encode(key) + parts[key] for key in sorted(parts))
+    with pytest.raises(DecodeError):
+        decode(data, Outer, MIB)
 
 
 def test_many_unknown_fields_under_a_long_critical_list_are_cheap() -> None:

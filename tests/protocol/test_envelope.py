@@ -7,8 +7,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from reference_encoding import reference_encode
-from specimens import NORTH, SOUTH, Pen, digest, key, specimens
 
 from comity.attestation.signing import add_signature
 from comity.protocol.encoding import decode_value, encode
@@ -26,6 +24,8 @@ from comity.protocol.envelope import (
 from comity.protocol.errors import DecodeError
 from comity.protocol.limits import BODY_BYTES_MAX, HEADER_BYTES_MAX, SIGNATURES_MAX
 from comity.protocol.records import BODIES, decode_body
+from reference_encoding import reference_encode
+from specimens import NORTH, SOUTH, Pen, digest, key, specimens
 
 RECORDS = specimens()
 GENESIS = RECORDS["epoch"].id
@@ -66,7 +66,8 @@ def test_every_kind_with_a_form_has_a_specimen() -> None:
 
 
 def parts(record: SignedRecord) -> list[Any]:
-    value: Any = decode_value(record.encoded(), 1 << 20)
+    value = decode_value(record.encoded(), 1 << 20)
+    assert isinstance(value, list)
     return value
 
 
@@ -126,7 +127,7 @@ def test_a_vote_has_its_own_smaller_bound() -> None:
     body = b"\x00" * 4_097
     with pytest.raises(DecodeError, match="4097 bytes where at most 4096"):
         decode_body(assemble(seal_header(NODE.header("vote", body)), body, SOME))
-    with pytest.raises(DecodeError, match="not canonical|malformed"):
+    with pytest.raises(DecodeError, match="malformed"):
         decode_body(assemble(seal_header(NODE.header("permit", body)), body, SOME))
 
 
@@ -157,8 +158,15 @@ def test_more_signatures_than_a_record_may_carry_are_rejected() -> None:
 
 @pytest.mark.parametrize(
     "item",
-    [[b"k" * 31, "ed25519", b""], [b"k" * 32, "x" * 33, b""], [b"k" * 32, "ed25519", b"s" * 4_097], [b"k" * 32]]
-    + [["k", "ed25519", b""], {"key": 1}, [b"k" * 32, "ed25519", b"", 1]],
+    [
+        [b"k" * 31, "ed25519", b""],
+        [b"k" * 32, "x" * 33, b""],
+        [b"k" * 32, "ed25519", b"s" * 4_097],
+        [b"k" * 32],
+        ["k", "ed25519", b""],
+        {"key": 1},
+        [b"k" * 32, "ed25519", b"", 1],
+    ],
     ids=lambda item: repr(item)[:30],
 )
 def test_a_signature_is_three_bounded_parts(item: Any) -> None:
@@ -170,7 +178,16 @@ def test_a_signature_is_three_bounded_parts(item: Any) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [[], {}, 1, b"", ["a"], [PAYLOAD_TYPE, b"", [], b"", b""], [PAYLOAD_TYPE, "", [], b""], [b"", b"", [], b""]],
+    [
+        [],
+        {},
+        1,
+        b"",
+        ["a"],
+        [PAYLOAD_TYPE, b"", [], b"", b""],
+        [PAYLOAD_TYPE, "", [], b""],
+        [b"", b"", [], b""],
+    ],
     ids=repr,
 )
 def test_a_record_is_an_array_of_four(value: Any) -> None:
@@ -194,7 +211,7 @@ def assembled(kind: str, **changes: Any) -> SignedRecord:
 
 def test_only_a_genesis_names_no_coalition() -> None:
     assert assembled("epoch", coalition=None, number=0).header.coalition is None
-    assert assembled("epoch", coalition=GENESIS, number=1)
+    assert assembled("epoch", coalition=GENESIS, number=1).header.coalition == GENESIS
     for kind, changes in (
         ("epoch", {"coalition": None, "number": 1}),
         ("epoch", {"coalition": GENESIS, "number": 0}),
@@ -208,7 +225,7 @@ def test_only_a_genesis_names_no_coalition() -> None:
 @pytest.mark.parametrize("field", ["subject", "scopes"])
 def test_lists_of_ids_are_sorted_and_unique(field: str) -> None:
     low, high = sorted((digest("a"), digest("b")))
-    assert assembled("vote", **{field: (low, high)})
+    assert getattr(assembled("vote", **{field: (low, high)}).header, field) == (low, high)
     for wrong in ((high, low), (low, low)):
         with pytest.raises(DecodeError, match="sorted and unique"):
             assembled("vote", **{field: wrong})
@@ -226,7 +243,7 @@ def test_an_outcome_stands_where_the_kind_has_one() -> None:
 
 def test_the_governance_state_stands_on_an_actuation_only() -> None:
     state = RECORDS["actuation"].header.governance
-    assert assembled("actuation", outcome="staged", governance=state)
+    assert assembled("actuation", outcome="staged", governance=state).header.governance == state
     for kind, changes in (("actuation", {"outcome": "staged"}), ("vote", {"governance": state})):
         with pytest.raises(DecodeError, match="governance state"):
             assembled(kind, **changes)
@@ -263,8 +280,18 @@ def test_header_and_body_are_bounded() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("v", 2), ("v", True), ("kind", "Vote"), ("kind", "vote\n"), ("member", "Clinic.example")]
-    + [("member", "clinic.example\n"), ("at", -1), ("realm", "staging"), ("realm", "preview/"), ("key", b"k")],
+    [
+        ("v", 2),
+        ("v", True),
+        ("kind", "Vote"),
+        ("kind", "vote\n"),
+        ("member", "Clinic.example"),
+        ("member", "clinic.example\n"),
+        ("at", -1),
+        ("realm", "staging"),
+        ("realm", "preview/"),
+        ("key", b"k"),
+    ],
 )
 def test_a_header_field_outside_of_its_type_is_rejected(field: str, value: Any) -> None:
     header: Any = decode_value(seal_header(NODE.header("vote", b"\x80")), HEADER_BYTES_MAX)

@@ -10,16 +10,18 @@ import msgspec.inspect as mi
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_encoding import reference_encode
-from strategies import forms, of_form
 
 from comity.protocol.encoding import Form, decode, decode_value, encode
 from comity.protocol.errors import DecodeError
 from comity.protocol.limits import DEPTH_MAX, INT_MAX, INT_MIN
 from comity.protocol.records import BODIES
+from reference_encoding import misspell, misspellings, reference_encode
+from strategies import forms, of_form
 
 MIB = 1_048_576
 FORMS = forms()
+SHORT_MAP = 16
+"""Entries from which on a map's head has more than one byte."""
 EXAMPLES = settings(max_examples=8)
 """For each of sixty forms; the thorough profile is for laws of one type."""
 
@@ -60,7 +62,11 @@ def test_no_form_holds_a_float_or_anything_outside_of_the_model(form: type[Form]
         mi.BoolType | mi.IntType | mi.StrType | mi.BytesType | mi.LiteralType | mi.EnumType | mi.NoneType
         | mi.VarTupleType | mi.TupleType | mi.DictType | mi.UnionType | mi.StructType
     )  # fmt: skip
-    strange = [(path, info) for path, info, _ in parts(mi.type_info(form), form.__name__, 0) if not isinstance(info, allowed)]
+    strange = [
+        (path, info)
+        for path, info, _ in parts(mi.type_info(form), form.__name__, 0)
+        if not isinstance(info, allowed)
+    ]
     assert strange == []
 
 
@@ -132,6 +138,27 @@ def test_what_is_written_is_read_back(form: type[Form]) -> None:
 
 
 @every_form
+def test_no_other_spelling_is_read(form: type[Form]) -> None:
+    @EXAMPLES
+    @given(of_form(form), st.data())
+    def holds(value: Form, data: st.DataObject) -> None:
+        plain: Any = decode_value(encode(value), MIB)
+        wrong = misspell(plain, *data.draw(st.sampled_from(misspellings(plain)), label="part"))
+        with pytest.raises(DecodeError):
+            decode(wrong, form, MIB)
+        if len(plain) > 1:
+            head, parts = (
+                encode(value)[:1],
+                [reference_encode(k) + reference_encode(v) for k, v in plain.items()],
+            )
+            if len(plain) < SHORT_MAP:
+                with pytest.raises(DecodeError):
+                    decode(head + b"".join(parts[::-1]), form, MIB)
+
+    holds()
+
+
+@every_form
 def test_unknown_fields_are_passed_over_unless_they_are_critical(form: type[Form]) -> None:
     @EXAMPLES
     @given(of_form(form))
@@ -159,7 +186,8 @@ def test_no_field_is_written_empty(form: type[Form]) -> None:
         if not absent:
             return
         field = data.draw(st.sampled_from(absent), label="field")
-        for empty in (0, False, "", b"", [], {}):
+        nothing: tuple[Any, ...] = (0, False, "", b"", [], {})
+        for empty in nothing:
             with pytest.raises(DecodeError):
                 decode(encode({**plain, field.encode_name: empty}), form, MIB)
 

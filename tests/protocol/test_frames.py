@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from strategies import of_form
 
-from comity.protocol.encoding import decode_value, encode
+from comity.protocol.encoding import Form, decode_value, encode
 from comity.protocol.errors import DecodeError
 from comity.protocol.frames import (
     AskFrame,
@@ -26,13 +25,14 @@ from comity.protocol.frames import (
     encode_frame,
 )
 from comity.protocol.limits import FETCH_IDS_MAX, FRAME_BYTES_MAX
+from strategies import of_form
 
-REQUESTS: tuple[type[Any], ...] = (AskFrame, FetchFrame, FeedFrame, HeadFrame, OfferFrame)
-ANSWERS: tuple[type[Any], ...] = (VoteFrame, DeclineFrame, PageFrame, RecordsFrame, ProblemFrame)
+REQUESTS: tuple[type[Form], ...] = (AskFrame, FetchFrame, FeedFrame, HeadFrame, OfferFrame)
+ANSWERS: tuple[type[Form], ...] = (VoteFrame, DeclineFrame, PageFrame, RecordsFrame, ProblemFrame)
 
 
 @pytest.mark.parametrize("form", REQUESTS + ANSWERS, ids=lambda form: form.__name__)
-def test_a_frame_is_read_back_on_its_own_side_only(form: type[Any]) -> None:
+def test_a_frame_is_read_back_on_its_own_side_only(form: type[Form]) -> None:
     ours, theirs = (decode_request, decode_answer) if form in REQUESTS else (decode_answer, decode_request)
 
     @given(of_form(form))

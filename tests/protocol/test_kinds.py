@@ -62,8 +62,14 @@ def test_polarity_log_and_erasure_fit_together(kind: Kind) -> None:
 
 
 def test_what_is_adverse() -> None:
-    adverse = {(kind.name, o) for kind in KINDS.values() for o in (*kind.outcomes, None) if kind.is_adverse(o)}
-    assert {name for name, outcome in adverse if outcome is None} == {"revocation", "suspension", "misbehaviour"}
+    adverse = {
+        (kind.name, o) for kind in KINDS.values() for o in (*kind.outcomes, None) if kind.is_adverse(o)
+    }
+    assert {name for name, outcome in adverse if outcome is None} == {
+        "revocation",
+        "suspension",
+        "misbehaviour",
+    }
     assert {(name, outcome) for name, outcome in adverse if outcome is not None} == {
         ("observation", "failed"),
         ("observation", "disputed"),
@@ -78,7 +84,9 @@ def test_what_is_adverse() -> None:
 
 def row(kind: Kind) -> tuple[str, ...]:
     """A kind as the specification writes it: adverse outcomes are marked with a dagger."""
-    outcomes = [f"`{name}`†" if name in kind.adverse_outcomes else f"`{name}`" for name in sorted(kind.outcomes)]
+    outcomes = [
+        f"`{name}`†" if name in kind.adverse_outcomes else f"`{name}`" for name in sorted(kind.outcomes)
+    ]
     return (
         str(kind.number),
         f"`{kind.name}`",

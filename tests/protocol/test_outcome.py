@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -40,19 +42,27 @@ NO_TABLE = full_extent(ITEMS, 0)
 
 index_sets = st.frozensets(st.integers(0, 40), max_size=20)
 obligations = st.lists(
-    st.builds(lambda code, rows: Obligation(code=code, parameters={"rows": rows}), st.sampled_from("ab"), st.integers(1, 2)),
+    st.builds(
+        lambda code, rows: Obligation(code=code, parameters={"rows": rows}),
+        st.sampled_from("ab"),
+        st.integers(1, 2),
+    ),
     max_size=2,
 ).map(lambda terms: union(tuple(terms)))
-needs = st.lists(st.builds(Need, code=st.sampled_from("pq")), max_size=2).map(lambda terms: union(tuple(terms)))
-causes = st.lists(st.builds(Cause, code=st.sampled_from("xyz"), rule=st.sampled_from(("", "r"))), max_size=2).map(
+needs = st.lists(st.builds(Need, code=st.sampled_from("pq")), max_size=2).map(
     lambda terms: union(tuple(terms))
 )
+causes = st.lists(
+    st.builds(Cause, code=st.sampled_from("xyz"), rule=st.sampled_from(("", "r"))), max_size=2
+).map(lambda terms: union(tuple(terms)))
 extents = st.builds(
     lambda items, columns: Extent(ranges_of(items), ranges_of(columns)),
     st.frozensets(st.integers(0, ITEMS - 1)),
     st.frozensets(st.integers(0, COLUMNS - 1)),
 )
-raw = st.builds(Outcome, mode=st.sampled_from(Mode), extent=extents, obligations=obligations, needs=needs, causes=causes)
+raw = st.builds(
+    Outcome, mode=st.sampled_from(Mode), extent=extents, obligations=obligations, needs=needs, causes=causes
+)
 outcomes = raw.map(lambda outcome: normal(outcome, FULL))
 
 
@@ -139,7 +149,12 @@ def test_normal_is_idempotent(outcome: Outcome) -> None:
 
 
 def test_the_modes_are_ordered() -> None:
-    assert [mode.value for mode in sorted(Mode, key=lambda m: m.rank)] == ["refuse", "defer", "restrict", "execute"]
+    assert [mode.value for mode in sorted(Mode, key=lambda m: m.rank)] == [
+        "refuse",
+        "defer",
+        "restrict",
+        "execute",
+    ]
     for low in Mode:
         for high in Mode:
             found = joined(Outcome(mode=low, extent=FULL), Outcome(mode=high, extent=FULL)).mode
@@ -162,7 +177,9 @@ def test_an_obligation_is_restrict() -> None:
 
 @pytest.mark.parametrize("mode", Mode)
 @pytest.mark.parametrize(
-    "extent", [Extent(), Extent(items=FULL.items), Extent(columns=FULL.columns)], ids=["none", "no column", "no item"]
+    "extent",
+    [Extent(), Extent(items=FULL.items), Extent(columns=FULL.columns)],
+    ids=["none", "no column", "no item"],
 )
 def test_an_empty_extent_is_refuse_and_says_so(mode: Mode, extent: Extent) -> None:
     found = normal(Outcome(mode=mode, extent=extent), FULL)
@@ -220,6 +237,31 @@ def test_support_is_what_the_specification_says(own: Outcome, claim: Outcome) ->
     assert supports(own, claim) == by_hand
 
 
+OWN = Outcome(
+    mode=Mode.RESTRICT,
+    extent=Extent(items=((0, 2),), columns=((0, 0), (2, 2))),
+    obligations=(Obligation(code="a", parameters={"rows": 5}),),
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "supported"),
+    [
+        ({}, True),
+        ({"mode": Mode.EXECUTE}, False),
+        ({"extent": Extent(((0, 3),), ((0, 0), (2, 2)))}, False),
+        ({"extent": Extent(((0, 2),), ((0, 2),))}, False),
+        ({"extent": Extent(((1, 1),), ((2, 2),))}, True),
+        ({"obligations": ()}, False),
+        ({"obligations": (Obligation(code="a", parameters={"rows": 4}),)}, False),
+        ({"obligations": (*OWN.obligations, Obligation(code="b"))}, True),
+        ({"causes": (Cause(code="x"),)}, True),
+    ],
+)
+def test_a_vote_supports_no_more_than_it_says(changes: dict[str, Any], *, supported: bool) -> None:
+    assert supports(OWN, msgspec.structs.replace(OWN, **changes)) is supported
+
+
 @pytest.mark.parametrize("mode", [Mode.REFUSE, Mode.DEFER])
 def test_nothing_below_restrict_supports_or_is_claimed(mode: Mode) -> None:
     low = Outcome(mode=mode, extent=FULL)
@@ -234,7 +276,10 @@ def test_an_outcome_survives_the_wire(outcome: Outcome) -> None:
 
 
 def test_terms_are_told_apart_by_parameters_and_types() -> None:
-    text, number = Obligation(code="a", parameters={"rows": "5"}), Obligation(code="a", parameters={"rows": 5})
+    text, number = (
+        Obligation(code="a", parameters={"rows": "5"}),
+        Obligation(code="a", parameters={"rows": 5}),
+    )
     assert len(union((text, number), (number,))) == 2
     assert not contains((text,), (number,))
     assert msgspec.structs.replace(text, parameters={"rows": 5}) == number

@@ -7,13 +7,13 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from specimens import NORTH, SALT, SOUTH, T0, Pen, certificate, digest, specimens
 
 from comity.attestation.verification import KeyDirectory, verify
 from comity.protocol.execution import Observation
 from comity.protocol.governance import Epoch, OwnerPolicy, Revocation
 from comity.protocol.records import decode_body
 from comity.protocol.state import AnyRecord, State, number_key
+from specimens import NORTH, SALT, SOUTH, T0, Pen, certificate, digest, specimens
 
 GENESIS = specimens()["epoch"]
 SUBJECTS = tuple(sorted(digest(f"subject {i}") for i in range(3)))
@@ -31,14 +31,18 @@ def pool() -> tuple[AnyRecord, ...]:
         directory.admit(verify(record, directory))
     for member in (NORTH, SOUTH):
         owner = Pen(member, member, None, GENESIS.id)
-        for number, at in ((1, T0), (1, T0 + 1), (2, T0)):
-            records.append(owner.write("owner_policy", OwnerPolicy(SALT, ()), at, name="owner", number=number))
-        for about in (SUBJECTS[:1], SUBJECTS[:2], SUBJECTS[2:]):
-            records.append(owner.write("revocation", Revocation(SALT, "key_lost"), subject=about))
-        for outcome in ("failed", "passed"):
-            records.append(
-                owner.write("observation", Observation(SALT, "check"), subject=SUBJECTS[1:2], outcome=outcome)
-            )
+        records += [
+            owner.write("owner_policy", OwnerPolicy(SALT, ()), at, name="owner", number=number)
+            for number, at in ((1, T0), (1, T0 + 1), (2, T0))
+        ]
+        records += [
+            owner.write("revocation", Revocation(SALT, "key_lost"), subject=about)
+            for about in (SUBJECTS[:1], SUBJECTS[:2], SUBJECTS[2:])
+        ]
+        records += [
+            owner.write("observation", Observation(SALT, "check"), subject=SUBJECTS[1:2], outcome=outcome)
+            for outcome in ("failed", "passed")
+        ]
     return tuple(verify(record, directory) for record in records)
 
 

@@ -7,14 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-import golden
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from reference_encoding import reference_encode
 
+import golden
 from comity.protocol.envelope import decode_record
 from comity.protocol.records import BODIES, decode_body
+from reference_encoding import reference_encode
 
 VECTORS = {path.stem: path for path in sorted(golden.FOLDER.glob("*.json"))}
 PAYLOAD_TYPE = "application/vnd.comity.record.v1+msgpack"
@@ -59,7 +59,9 @@ def test_a_reader_from_the_specification_alone_agrees(kind: str) -> None:
     signatures: list[list[Any]] = []
     for signature in case["signatures"]:
         public, value = bytes.fromhex(signature["public_key"]), bytes.fromhex(signature["value"])
-        identity = hashlib.sha256(b"comity key v1\x00" + signature["suite"].encode() + b"\x00" + public).digest()
+        identity = hashlib.sha256(
+            b"comity key v1\x00" + signature["suite"].encode() + b"\x00" + public
+        ).digest()
         assert identity.hex() == signature["key_id"]
         Ed25519PublicKey.from_public_bytes(public).verify(value, signed)
         signatures.append([identity, signature["suite"], value])

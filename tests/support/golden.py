@@ -10,12 +10,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from specimens import NORTH, SOUTH, key, seed_of, specimens
-
 from comity.attestation.signing import key_id
 from comity.protocol.encoding import decode_value
 from comity.protocol.envelope import PAYLOAD_TYPE, SignedRecord, pre_authentication_encoding
 from comity.protocol.limits import BODY_BYTES_MAX, HEADER_BYTES_MAX
+from specimens import NORTH, SOUTH, key, seed_of, specimens
 
 FOLDER = Path(__file__).parents[1] / "vectors" / "records"
 KEYS = (NORTH, SOUTH, f"{NORTH}/node/n1", f"{SOUTH}/node/n1", f"{NORTH}/operator/7f3a")
@@ -71,7 +70,9 @@ def files() -> dict[str, str]:
 def differences(folder: Path = FOLDER) -> list[str]:
     """How the files in a folder differ from what the code writes: one sentence each."""
     wanted = files()
-    found = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*")} if folder.is_dir() else {}
+    found = (
+        {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*")} if folder.is_dir() else {}
+    )
     problems = [f"{name}: is missing" for name in sorted(wanted.keys() - found.keys())]
     problems += [f"{name}: belongs to no kind" for name in sorted(found.keys() - wanted.keys())]
     for name in sorted(wanted.keys() & found.keys()):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 Spelling = Callable[[], bytes]
@@ -42,11 +43,19 @@ def _scalars(value: Any) -> list[Spelling]:
     if isinstance(value, str):
         data = value.encode()
         heads = _heads(len(data), (0xA0, 32), (0xD9, ">B"), (0xDA, ">H"), (0xDB, ">I"))
-        return [lambda head=head: head() + data for head in heads]
+        return [partial(_follow, head, data) for head in heads]
     if isinstance(value, bytes):
         heads = _heads(len(value), None, (0xC4, ">B"), (0xC5, ">H"), (0xC6, ">I"))
-        return [lambda head=head: head() + value for head in heads]
+        return [partial(_follow, head, value) for head in heads]
     raise TypeError(type(value).__name__)
+
+
+def _follow(head: Spelling, data: bytes) -> bytes:
+    return head() + data
+
+
+def _tagged(tag: int, form: str, number: int) -> bytes:
+    return bytes([tag]) + struct.pack(form, number)
 
 
 def _heads(length: int, fixed: tuple[int, int] | None, *wide: tuple[int, str]) -> list[Spelling]:
@@ -55,7 +64,7 @@ def _heads(length: int, fixed: tuple[int, int] | None, *wide: tuple[int, str]) -
         found.append(lambda: bytes([fixed[0] | length]))
     for tag, form in wide:
         if length < 1 << (8 * struct.calcsize(form)):
-            found.append(lambda tag=tag, form=form: bytes([tag]) + struct.pack(form, length))
+            found.append(partial(_tagged, tag, form, length))
     return found
 
 
@@ -70,7 +79,7 @@ def _integers(value: int) -> list[Spelling]:
             data = bytes([tag]) + struct.pack(form, value)
         except struct.error:
             continue
-        found.append(lambda data=data: data)
+        found.append(partial(bytes, data))
     return found
 
 

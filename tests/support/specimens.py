@@ -93,7 +93,7 @@ class Pen:
 
     def write(self, kind: str, body: Form, at: int = T0, **header: Any) -> SignedRecord:
         """Sign a record. The body's salt follows from kind and author."""
-        salted = msgspec.structs.replace(body, salt=digest(f"salt {kind} {self.name}"))  # type: ignore[call-arg]
+        salted = msgspec.structs.replace(body, salt=digest(f"salt {kind} {self.name}"))
         data = encode(salted)
         return sign_record(self.header(kind, data, at, **header), data, key(self.name))
 
@@ -178,7 +178,9 @@ def genesis_body() -> Epoch:
         coalition_name="specimens",
         started=T0 - YEAR,
         certificate="unanimous",
-        members=tuple(Member(id=name, keys=(key(name).public,), namespaces=(name,)) for name in (NORTH, SOUTH)),
+        members=tuple(
+            Member(id=name, keys=(key(name).public,), namespaces=(name,)) for name in (NORTH, SOUTH)
+        ),
         suites=("ed25519",),
         engines=(digest("engine"),),
         vectors=digest("vectors of the engine"),
@@ -312,7 +314,9 @@ def _asked(made: dict[str, SignedRecord], node: Pen) -> None:
         weight=50_000,
         parameters={"form": "v2", "page": 1},
     )
-    made["observation"] = person.write("observation", approval, subject=(made["intent"].id,), outcome="approved")
+    made["observation"] = person.write(
+        "observation", approval, subject=(made["intent"].id,), outcome="approved"
+    )
     context = ContextMeasurement(
         python="cpython-3.11.7",
         platform="linux-x86_64",
@@ -326,7 +330,9 @@ def _asked(made: dict[str, SignedRecord], node: Pen) -> None:
     )
     made["attestation"] = node.write("attestation", evidence)
     relied = ("attestation", "credential", "launch_ticket", "observation")
-    made["ask"] = node.write("ask", ask_body(node.coalition or b"", made["intent"].id, [made[k].id for k in relied]))
+    made["ask"] = node.write(
+        "ask", ask_body(node.coalition or b"", made["intent"].id, [made[k].id for k in relied])
+    )
 
 
 def ask_body(coalition: bytes, intent: bytes, relied: list[bytes]) -> Ask:
@@ -375,7 +381,9 @@ def _decided(made: dict[str, SignedRecord], nodes: Mapping[str, Pen]) -> None:
         live=(SOUTH,),
     )
     votes = tuple(sorted((made["vote"].id, second.id)))
-    made["permit"] = north.write("permit", Permit(**common, claims=(claim,), votes=votes, expires=T0 + 610), T0 + 11)
+    made["permit"] = north.write(
+        "permit", Permit(**common, claims=(claim,), votes=votes, expires=T0 + 610), T0 + 11
+    )
     contrary = north.write("vote", vote_body(made, REFUSED))
     made["misbehaviour"] = south.write(
         "misbehaviour",
@@ -411,7 +419,11 @@ def _done(made: dict[str, SignedRecord], node: Pen, owner: Pen) -> None:
         generation=2,
         attempt=1,
         content=Content(
-            digest=digest("content"), size=4096, media_type="text/csv", rows=86, columns=("time", "status", "sex")
+            digest=digest("content"),
+            size=4096,
+            media_type="text/csv",
+            rows=86,
+            columns=("time", "status", "sex"),
         ),
         metering=Metering(authority=made["credential"].id, rows=86, bytes=4096, duration_ms=1200),
         inputs=(digest("actuation of patients"),),

@@ -46,7 +46,9 @@ def forms() -> list[type[Form]]:
 def of_form(form: type[Form]) -> st.SearchStrategy[Any]:
     """Well-formed values of a form. Optional fields are absent half of the time."""
     if form is Extent:
-        return st.builds(lambda items, columns: Extent(ranges_of(items), ranges_of(columns)), _indices, _indices)
+        return st.builds(
+            lambda items, columns: Extent(ranges_of(items), ranges_of(columns)), _indices, _indices
+        )
     fields: dict[str, st.SearchStrategy[Any]] = {}
     info = mi.type_info(form)
     assert isinstance(info, mi.StructType)

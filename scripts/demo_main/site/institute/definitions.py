@@ -44,7 +44,9 @@ def survival(pooled: pd.DataFrame) -> pd.DataFrame:
     cox = CoxPHFitter().fit(complete, "time", "status")
     for statistic, values in (("coefficient", cox.params_), ("standard_error", cox.standard_errors_)):
         tables.append(
-            pd.DataFrame({"statistic": statistic, "of": values.index, "time": 0.0, "value": values.to_numpy()})
+            pd.DataFrame(
+                {"statistic": statistic, "of": values.index, "time": 0.0, "value": values.to_numpy()}
+            )
         )
     return pd.concat(tables, ignore_index=True)
 

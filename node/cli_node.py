@@ -1,0 +1,261 @@
+"""`comity node`: a node's home, running it, and how it is."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import typer
+
+from comity.node.cli_terminal import (
+    NEGATIVE,
+    HomeOption,
+    JsonOption,
+    PassphraseOption,
+    examples,
+    new_app,
+    print_json,
+    reported,
+    show,
+    table,
+    when,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from comity.node.cards import Card
+    from comity.node.home import Home
+    from comity.node.run import Ready
+
+app = new_app("node", "A node: make its home, run it, see how it is.")
+
+POLL_S: Final = 0.2
+WITHIN_S_MAX: Final = 3_600.0
+
+
+@app.command(
+    "init",
+    epilog=examples(
+        "comity node init --member clinic-north.example ~/.comity",
+        "comity node init --member clinic-north.example --listen 0.0.0.0:4001"
+        " --address node.clinic-north.example:4001 HOME",
+        "comity node init --member clinic-north.example --organization-key /media/stick/organization.pem HOME",
+    ),
+)
+@reported
+def init(
+    member: Annotated[
+        str,
+        typer.Option(
+            metavar="DOMAIN", help="The organization: its domain in lower case, e.g. clinic-north.example."
+        ),
+    ],
+    home: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[HOME]", help="The folder to make; otherwise COMITY_HOME, otherwise ~/.comity."
+        ),
+    ] = None,
+    node: Annotated[
+        str, typer.Option(metavar="NAME", help="The node's name within the organization.")
+    ] = "n1",
+    listen: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Where it listens for other nodes: host:port.")
+    ] = "/ip4/127.0.0.1/tcp/4001",
+    address: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS", help="Where others reach it, if not where it listens. May be repeated."
+        ),
+    ] = None,
+    namespace: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DOMAIN", help="A further domain in which the organization writes assets."),
+    ] = None,
+    organization_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--organization-key",
+            metavar="FILE",
+            help="The organization's key elsewhere, e.g. on a stick: used if it is there, else made there.",
+        ),
+    ] = None,
+    encrypt: Annotated[
+        bool, typer.Option("--encrypt", help="Encrypt a new organization key with a passphrase.")
+    ] = False,
+    purpose: Annotated[str, typer.Option(metavar="NAME", help="The purpose of steps that name none.")] = "",
+    passphrase_file: PassphraseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a node's home: keys, tokens, settings, and the public card to give to others.
+
+    The organization's key signs epochs, certificates and credentials. A running node never needs it: keep it
+    elsewhere once the node is certified.
+    """
+    from comity.node.node_home import NewHome, make_home
+    from comity.node.signing_hand import Hand
+
+    hand = Hand.of(home, passphrase_file)
+    wanted = NewHome(
+        member=member,
+        node=node,
+        listen=listen,
+        addresses=tuple(address or ()),
+        namespaces=tuple(namespace or ()),
+        purpose=purpose,
+        organization_key=organization_key,
+        encrypt=encrypt,
+    )
+    card, notes = make_home(hand.home, wanted, hand.passphrase)
+    value = {
+        "home": str(hand.home.path),
+        "member": card.member,
+        "node": card.node,
+        "card": str(hand.home.card),
+        "settings": str(hand.home.config),
+        "addresses": list(card.addresses),
+        "notes": notes,
+    }
+
+    show(value, as_json, lambda out: _say_made(out, hand.home, card, notes))
+
+
+def _say_made(out: Console, home: Home, card: Card, notes: list[str]) -> None:
+    out.print(f"Made {home.path} for {card.node}.")
+    out.print(f"  Public card:  {home.card}")
+    out.print(f"  Settings:     {home.config}")
+    for note in notes:
+        out.print(f"  Note: {note}")
+    out.print("Next: give the card to whoever drafts the coalition, or draft it yourself:")
+    out.print(
+        f"  comity coalition new --home {home.path} --name NAME --card {home.card} --card OTHER.toml ..."
+    )
+
+
+@app.command(
+    "start",
+    epilog=examples(
+        "comity node start --home HOME", "comity node start --home HOME --json --log-file node.log"
+    ),
+)
+@reported
+def start(
+    home: HomeOption = None,
+    log_file: Annotated[
+        Path | None,
+        typer.Option("--log-file", metavar="FILE", help="Append the log here instead of the error output."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the node in the foreground until it is interrupted. Prints one line when it is ready.
+
+    With `--json` that line is an object with `ready`, `address` and `socket`. The log is one JSON object per
+    line and holds no bodies, tokens or keys.
+    """
+    import sys
+
+    import trio
+
+    from comity.node.log_lines import configure_log
+    from comity.node.run import read_house, run_node
+    from comity.node.signing_hand import Hand
+    from comity.protocol.errors import ConfigError
+
+    house = read_house(Hand.of(home).home)
+    try:
+        stream = log_file.open("a", encoding="utf-8") if log_file is not None else sys.stderr
+    except OSError as exc:
+        raise ConfigError(f"{log_file}: cannot be written: {exc.strerror}") from exc
+    configure_log(house.config.log_level, stream)
+
+    def ready(said: Ready) -> None:
+        value = {
+            "ready": True,
+            "address": said.addresses[0] if said.addresses else "",
+            "addresses": list(said.addresses),
+            "socket": str(said.socket),
+            "member": said.member,
+            "node": said.node,
+            "coalition": said.coalition,
+            "epoch": said.epoch,
+        }
+        if as_json:
+            print_json(value)
+        else:
+            where = ", ".join(said.addresses) or "no address"
+            print(f"{said.node} is ready: listens on {where}, answers on {said.socket}", flush=True)  # noqa: T201
+
+    async def run() -> None:
+        await run_node(house, ready=ready)
+
+    try:
+        trio.run(run)
+    except KeyboardInterrupt:
+        # Before the node took over the signals.
+        raise typer.Exit(130) from None
+
+
+@app.command(
+    "status",
+    epilog=examples("comity node status", "comity node status --until all --within 30 --json"),
+)
+@reported
+def status(
+    home: HomeOption = None,
+    until: Annotated[
+        Literal["quorum", "all"] | None,
+        typer.Option(
+            help="Wait until a quorum, or all members, are in reach; status 1 if they are not in time."
+        ),
+    ] = None,
+    within: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.0, max=WITHIN_S_MAX, help="How long to wait at most.")
+    ] = 30.0,
+    as_json: JsonOption = False,
+) -> None:
+    """How the node is: whom it reaches, whether a decision can come about, and what is open."""
+    from comity.node.signing_hand import Hand
+
+    client = Hand.of(home).reader()
+    deadline = time.monotonic() + within
+    said: Any = client.status()
+    while until is not None and not _reached(said, until) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+        said = client.status()
+    show(said, as_json, lambda out: _say_status(out, said))
+    if until is not None and not _reached(said, until):
+        raise typer.Exit(NEGATIVE)
+
+
+def _reached(said: Any, until: str) -> bool:
+    if not said["governance_complete"]:
+        return False
+    return bool(said["quorum_reachable"] if until == "quorum" else said["reachable"] == len(said["members"]))
+
+
+def _say_status(out: Console, said: Any) -> None:
+    out.print(f"{said['node']} runs since {when(said['started'])}")
+    out.print(f"Coalition {said['coalition_name']}, epoch {said['epoch']}: {said['tolerance']}.")
+    decides = "a decision can come about" if said["quorum_reachable"] else "no quorum is in reach"
+    out.print(
+        f"{said['reachable']} of {len(said['members'])} members in reach, {said['quorum']} needed: {decides}."
+    )
+    if not said["governance_complete"]:
+        out.print("Taxonomy or policies of the epoch have not arrived yet: nothing can be judged.")
+    if not said["engine_accepted"]:
+        out.print(
+            "This version judges by an engine that the coalition does not accept: its votes do not count."
+        )
+    table(
+        out,
+        ("MEMBER", "IN REACH"),
+        (
+            (each["member"], "this node" if each["self"] else "yes" if each["connected"] else "no")
+            for each in said["members"]
+        ),
+        "",
+    )
+    listed = ", ".join(f"{count} {standing}" for standing, count in said["intents"].items())
+    out.print(f"Intents: {listed or 'none'}. `comity waiting` says what waits for whom.")

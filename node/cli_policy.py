@@ -1,0 +1,205 @@
+"""`comity policy` and `comity taxonomy`: write rules, look at them, and bring them into force."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from comity.node.cli_terminal import (
+    NEGATIVE,
+    HomeOption,
+    JsonOption,
+    OrganizationKeyOption,
+    PassphraseOption,
+    examples,
+    new_app,
+    reported,
+    show,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from comity.node.governance_files import PolicySource
+
+app = new_app("policy", "Policies: start from templates, lint, publish.")
+taxonomy = new_app("taxonomy", "The taxonomy: the published classes of authority.")
+
+
+@app.command("template", epilog=examples("comity policy template site/"))
+@reported
+def template(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write; nothing is overwritten.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Write a taxonomy, a policy and its rules to start from, with comments."""
+    from comity.node.governance_files import POLICY_TEMPLATE, RULES_TEMPLATE, TAXONOMY_TEMPLATE
+    from comity.node.owner_files import PUBLIC, write_file
+    from comity.protocol.errors import ConfigError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ConfigError(f"{folder}: cannot be made: {exc.strerror}") from exc
+    texts = {
+        "taxonomy.toml": TAXONOMY_TEMPLATE,
+        "policy.toml": POLICY_TEMPLATE,
+        "policy.cedar": RULES_TEMPLATE,
+    }
+    for name, text in texts.items():
+        write_file(folder / name, text.encode(), mode=PUBLIC, replace=False)
+    files = [str(folder / name) for name in texts]
+    show({"files": files}, as_json, lambda out: out.print("Wrote " + ", ".join(files)))
+
+
+@app.command(
+    "lint",
+    epilog=examples(
+        "comity policy lint site/policy.toml --taxonomy site/taxonomy.toml", "comity policy lint policy.cedar"
+    ),
+)
+@reported
+def lint_policy(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A policy (TOML), or its rules alone (.cedar).")
+    ],
+    taxonomy_file: Annotated[
+        Path | None,
+        typer.Option("--taxonomy", metavar="FILE", help="The taxonomy, to find names that nobody published."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what is wrong in a policy, where, and what was probably meant.
+
+    Errors are those for which the policy would not be accepted (status 1); warnings are of rules that say
+    something else than their author thinks.
+    """
+    from comity.attestation.policy_lint import lint
+    from comity.node.governance_files import read_policy, read_rules, read_taxonomy
+
+    published = read_taxonomy(taxonomy_file) if taxonomy_file is not None else None
+    if file.suffix == ".cedar":
+        rules_path, problems = file, lint(read_rules(file))
+    else:
+        source = read_policy(file)
+        rules_path, problems = source.rules_path, source.problems(published)
+    errors = [problem for problem in problems if problem.severity == "error"]
+    value = {
+        "file": str(rules_path),
+        "errors": len(errors),
+        "warnings": len(problems) - len(errors),
+        "problems": [
+            {name: getattr(p, name) for name in ("line", "column", "severity", "code", "message", "hint")}
+            for p in problems
+        ],
+    }
+
+    def say(out: Console) -> None:
+        for problem in problems:
+            hint = f" (perhaps: {problem.hint})" if problem.hint else ""
+            out.print(
+                f"{rules_path}:{problem.line}:{problem.column}: {problem.severity}: {problem.message}"
+                f" [{problem.code}]{hint}"
+            )
+        out.print(f"{len(errors)} errors, {len(problems) - len(errors)} warnings.")
+
+    show(value, as_json, say)
+    if errors:
+        raise typer.Exit(NEGATIVE)
+
+
+@app.command(
+    "publish",
+    epilog=examples(
+        "comity policy publish site/policy.toml --home HOME --out next.toml",
+        "comity coalition sign next.toml --home EVERY-MEMBERS-HOME",
+        "comity coalition join next.toml --home EVERY-MEMBERS-HOME",
+    ),
+)
+@reported
+def publish(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="POLICY...", help="All policies of the next epoch (TOML).")
+    ],
+    taxonomy_file: Annotated[
+        Path | None, typer.Option("--taxonomy", metavar="FILE", help="Another taxonomy, too.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The coalition file to write.")] = Path(
+        "next.toml"
+    ),
+    home: HomeOption = None,
+    organization_key: OrganizationKeyOption = None,
+    passphrase_file: PassphraseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Draft the next epoch with these policies in the place of those in force.
+
+    A policy is in force once an epoch names it, and an epoch once all members have signed it: send the file
+    round as for a new coalition.
+    """
+    from comity.node.cards import read_card
+    from comity.node.coalition_file import write_coalition
+    from comity.node.coalitions import NamedPolicy, draft_successor, sign_draft
+    from comity.node.governance_files import read_policy, read_taxonomy
+    from comity.node.signing_hand import Hand, now
+
+    hand = Hand.of(home, passphrase_file)
+    sources: list[PolicySource] = [read_policy(path) for path in files]
+    for source in sources:
+        source.require_sound()
+    held = hand.coalition()
+    author = hand.organization(organization_key, held.coalition)
+    file = draft_successor(
+        held,
+        author,
+        now(),
+        taxonomy=read_taxonomy(taxonomy_file) if taxonomy_file is not None else None,
+        policies=[NamedPolicy(source.name, source.policy) for source in sources],
+    )
+    file = sign_draft(file, author, read_card(hand.home.card), now())
+    write_coalition(out, file)
+    number = file.draft.header.number if file.draft is not None else file.epochs[-1].header.number
+    value: dict[str, Any] = {
+        "file": str(out),
+        "epoch": number,
+        "policies": [source.name for source in sources],
+        "complete": file.draft is None,
+    }
+
+    def say(console: Console) -> None:
+        console.print(f"Drafted epoch {number} with {', '.join(value['policies'])} in {out}.")
+        console.print(f"Next: every member signs it (comity coalition sign {out}), then joins with it.")
+
+    show(value, as_json, say)
+
+
+@taxonomy.command("check", epilog=examples("comity taxonomy check site/taxonomy.toml"))
+@reported
+def check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The taxonomy (TOML).")],
+    as_json: JsonOption = False,
+) -> None:
+    """Read a taxonomy and say what it publishes; errors name file, line and key."""
+    from comity.node.cli_terminal import table
+    from comity.node.governance_files import read_taxonomy
+
+    classes = read_taxonomy(file).classes
+    value = [
+        {"name": c.name, "weight": c.weight, "issuers": list(c.issuers), "within": c.within or ""}
+        for c in classes
+    ]
+
+    def say(out: Console) -> None:
+        table(
+            out,
+            ("CLASS", "WEIGHT (ppm)", "WITHIN", "ISSUED BY"),
+            (
+                (c["name"], c["weight"], c["within"] or "-", ", ".join(c["issuers"]) or "all members")
+                for c in value
+            ),
+            "",
+        )
+
+    show(value, as_json, say)

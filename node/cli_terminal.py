@@ -1,0 +1,207 @@
+"""What every command shares: options, output for people and for programs, errors and exit statuses.
+
+Imports nothing heavy: `comity --help` costs as much as this and Typer do.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, ParamSpec, TypeAlias
+
+import typer
+
+from comity.protocol.errors import ComityError, ConfigError, DecodeError, StoreError, VerificationError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+P = ParamSpec("P")
+
+OK: Final = 0
+NEGATIVE: Final = 1
+"""It was refused, or the answer is no."""
+USAGE: Final = 2
+"""What was given is wrong: an option, a file, a setting."""
+UNREACHABLE: Final = 3
+"""The node does not answer."""
+
+STATUSES: Final = (
+    "**Exit status:** 0 done; 1 refused, or the answer is no; 2 an option, a file or a setting is wrong;"
+    " 3 the node does not answer."
+)
+EXTRAS: Final = frozenset({"fastapi", "hypercorn", "libp2p", "multiaddr", "sqlalchemy", "structlog", "trio"})
+"""Packages of `comity[node]`, which `comity` alone does not bring."""
+WIDTH: Final = 160
+"""Columns where output is no terminal: no id is broken."""
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON value for programs, instead of text for people.")
+]
+HomeOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--home", metavar="DIR", help="The node's home; otherwise COMITY_HOME, otherwise ~/.comity."
+    ),
+]
+OrganizationKeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--organization-key",
+        metavar="FILE",
+        help="The organization's private key, where it is kept outside of the home.",
+    ),
+]
+PassphraseOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--passphrase-file",
+        metavar="FILE",
+        help="Holds the passphrase of an encrypted key; without it the passphrase is asked for.",
+    ),
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="FILE", help="Write the signed record here instead of publishing it."),
+]
+Json: TypeAlias = Any
+
+
+def new_app(name: str, text: str) -> typer.Typer:
+    """A group of commands."""
+    return typer.Typer(
+        name=name,
+        help=text,
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+
+
+def examples(*lines: str) -> str:
+    """The epilog of a command: examples, and what its exit status says."""
+    listed = "\n\n".join(f"`{line}`" for line in lines)
+    return f"**Examples**\n\n{listed}\n\n{STATUSES}"
+
+
+# Output
+
+
+def show(value: Json, as_json: bool, people: Callable[[Console], None]) -> None:  # noqa: FBT001  the switch
+    """Print a value: as JSON in one line, or in words."""
+    if as_json:
+        print_json(value)
+        return
+    people(console())
+
+
+def print_json(value: Json) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, sort_keys=False) + "\n")
+    sys.stdout.flush()
+
+
+def console() -> Console:
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else WIDTH
+    return Console(file=sys.stdout, width=width, highlight=False, markup=False, soft_wrap=True)
+
+
+def table(out: Console, columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
+    """Rows under headings, or a sentence where there are none."""
+    from rich.table import Table
+
+    shown = Table(box=None, pad_edge=False, show_edge=False)
+    for column in columns:
+        shown.add_column(column, overflow="fold")
+    count = 0
+    for row in rows:
+        shown.add_row(*(str(cell) for cell in row))
+        count += 1
+    out.print(shown if count else empty)
+
+
+def short(record_id: str) -> str:
+    """The beginning of an id: enough to tell records apart."""
+    return record_id[:16]
+
+
+def when(seconds: int) -> str:
+    """A time for people, in UTC."""
+    from comity.attestation.toml_text import date_of
+
+    return date_of(seconds) if seconds else "-"
+
+
+# Errors
+
+
+def reported(command: Callable[P, None]) -> Callable[P, None]:
+    """A command whose errors become a message and an exit status."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        as_json = bool(kwargs.get("as_json"))
+        try:
+            command(*args, **kwargs)
+        except ComityError as exc:
+            fail(exc, as_json=as_json)
+        except ModuleNotFoundError as exc:
+            package = (exc.name or "").partition(".")[0]
+            if package not in EXTRAS:
+                raise
+            fail(
+                ConfigError(
+                    f"this needs the packages of a node ({package} is missing): pip install 'comity[node]'"
+                ),
+                as_json=as_json,
+            )
+        except BrokenPipeError:
+            # Whoever read the output has seen enough.
+            sys.stderr.close()
+            raise typer.Exit(OK) from None
+
+    return run
+
+
+def fail(exc: ComityError, *, as_json: bool) -> NoReturn:
+    """Say what went wrong, on the error output and for programs on the output, and end."""
+    code, message, hint = described(exc)
+    if as_json:
+        print_json({"error": {"code": code, "message": message, "hint": hint}})
+    sys.stderr.write(f"comity: {message}\n" + (f"  {hint}\n" if hint else ""))
+    raise typer.Exit(status_of(exc))
+
+
+def described(exc: ComityError) -> tuple[str, str, str]:
+    """Code, message and hint of an error."""
+    from comity.node.client import NodeError
+    from comity.node.problems import Refused
+
+    if isinstance(exc, NodeError | Refused):
+        return exc.code, exc.message, exc.hint
+    if isinstance(exc, VerificationError):
+        return exc.reason, str(exc), ""
+    codes: dict[type[ComityError], str] = {
+        ConfigError: "config_wrong",
+        DecodeError: "unreadable",
+        StoreError: "store_failed",
+    }
+    return next((code for kind, code in codes.items() if isinstance(exc, kind)), "failed"), str(exc), ""
+
+
+def status_of(exc: ComityError) -> int:
+    """The exit status that an error gives."""
+    from comity.node.client import FormInvalidError, NodeUnreachableError, TokenWrongError
+
+    if isinstance(exc, NodeUnreachableError):
+        return UNREACHABLE
+    if isinstance(exc, ConfigError | StoreError | TokenWrongError):
+        return USAGE
+    if isinstance(exc, FormInvalidError) and exc.code == FormInvalidError.default_code:
+        return USAGE
+    return NEGATIVE
