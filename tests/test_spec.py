@@ -14,10 +14,12 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import typer.main
 
 from comity.attestation.roots import fingerprint, parse_roots
 from comity.attestation.weighting import combine
 from comity.gossip import framing
+from comity.node.cli import app
 from comity.protocol import limits
 from comity.protocol.frames import FeedFrame, encode_frame
 from comity.protocol.kinds import KINDS
@@ -445,3 +447,19 @@ def test_example_weight_is_right() -> None:
     assert weights is not None
     assert total is not None
     assert combine([int(weight) for weight in weights[1].split(", ")]) == int(total[1])
+
+
+# Commands
+
+
+def commands_of(command: object, name: str) -> Iterator[str]:
+    yield name
+    for inner_name, inner in getattr(command, "commands", {}).items():
+        yield from commands_of(inner, f"{name} {inner_name}")
+
+
+def test_commands_that_mend_exist() -> None:
+    text = (SPEC / "causes.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(comity [a-z-]+(?: [a-z-]+)?)`", text))
+    assert named
+    assert sorted(named - set(commands_of(typer.main.get_command(app), "comity"))) == []
