@@ -11,17 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from comity.attestation.findings import Finding, refuse
 from comity.attestation.signing import key_id
-from comity.protocol.execution import Actuation
+from comity.protocol.execution import Actuation, Observation
 from comity.protocol.governance import Credential, OwnerPolicy
-from comity.protocol.limits import ADVERSE_PER_VOTE_MAX
+from comity.protocol.limits import ADVERSE_PER_VOTE_MAX, CHAIN_MAX
 from comity.protocol.state import number_key
 from comity.protocol.verified import VerifiedRecord
 
 AnyRecord: TypeAlias = VerifiedRecord[Any]
+
+
+_CARRIES: Final = frozenset({"attestation", "credential", "launch_ticket", "observation"})
+"""Kinds that fall with the authority over their key. Certificates and lineage do not: what was decided and done
+under a key that was in force stands, and is marked where it is used next (docs/spec/decision.md section 3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,26 +38,64 @@ class Adverse:
         struck: records that no longer count, with the code that says why.
         against: findings by the id that they concern: the intent or one of its inputs.
         added: records that take the place of others that were named.
+        overflows: more count than a vote can name. Whoever relies on that much that was taken back is refused.
     """
 
     ids: tuple[bytes, ...] = ()
     struck: Mapping[bytes, str] = field(default_factory=dict[bytes, str])
     against: Mapping[bytes, tuple[Finding, ...]] = field(default_factory=dict[bytes, tuple[Finding, ...]])
     added: Mapping[bytes, AnyRecord] = field(default_factory=dict[bytes, AnyRecord])
+    overflows: bool = False
+
+    def counts(self) -> bool:
+        return bool(self.ids or self.struck or self.against)
 
 
 NOTHING = Adverse()
 
 
-def concerned_ids(intent: AnyRecord, relied: Mapping[bytes, AnyRecord]) -> frozenset[bytes]:
-    """The ids that an adverse record must name to concern an ask: what it relies on, and who vouches for that."""
-    authorities = {r.authority for r in (intent, *relied.values()) if r.authority is not None}
-    return frozenset({intent.id, *relied, *authorities})
+def concerned_ids(records: Iterable[AnyRecord], intent: AnyRecord, ask: AnyRecord | None) -> frozenset[bytes]:
+    """The ids that an adverse record must name to concern an ask.
+
+    They are what it relies on, the intent, the ask, and the authorities over the keys of those that fall with
+    their authority.
+    """
+    concerned = {record.id for record in records}
+    authorities = {
+        record.authority
+        for record in records
+        if record.authority is not None and record.header.kind in _CARRIES
+    }
+    for record in (intent, ask):
+        if record is not None:
+            concerned.add(record.id)
+            if record.authority is not None:
+                authorities.add(record.authority)
+    return frozenset(concerned | authorities)
+
+
+def slot_of(record: AnyRecord) -> tuple[str, str, str, int] | None:
+    """What there is one promoted actuation of: writer, asset, partition, generation."""
+    body = record.body
+    if not isinstance(body, Actuation) or record.header.outcome != "promoted":
+        return None
+    return (record.member, body.asset, body.partition, body.generation)
+
+
+@dataclass(slots=True)
+class _Effects:
+    """The effect of adverse records, in the making."""
+
+    ids: list[bytes] = field(default_factory=list[bytes])
+    struck: dict[bytes, str] = field(default_factory=dict[bytes, str])
+    against: dict[bytes, tuple[Finding, ...]] = field(default_factory=dict[bytes, tuple[Finding, ...]])
+    added: dict[bytes, AnyRecord] = field(default_factory=dict[bytes, AnyRecord])
 
 
 def weigh_adverse(
     candidates: Iterable[AnyRecord],
     intent: AnyRecord,
+    ask: AnyRecord | None,
     relied: Mapping[bytes, AnyRecord],
     known: Mapping[bytes, AnyRecord],
     observers: frozenset[str],
@@ -65,65 +108,91 @@ def weigh_adverse(
         observers: members whose failed checks policy admits for assets that are not theirs.
     """
     everything = {**known, **relied, intent.id: intent}
-    concerned = concerned_ids(intent, relied)
-    ids: list[bytes] = []
-    struck: dict[bytes, str] = {}
-    against: dict[bytes, tuple[Finding, ...]] = {}
-    added: dict[bytes, AnyRecord] = {}
-    for record in sorted({r.id: r for r in candidates}.values(), key=lambda r: r.id):
-        if len(ids) == ADVERSE_PER_VOTE_MAX:
-            break
-        effect = _replacement(record, relied)
-        if effect is not None:
-            struck.update(effect)
-            if record.id not in relied:
-                ids.append(record.id)
-                if "superseded" in effect.values():
-                    added[record.id] = record
-            continue
-        if not record.is_adverse():
-            continue
+    if ask is not None:
+        everything[ask.id] = ask
+    concerned = concerned_ids(relied.values(), intent, ask)
+    effects = _Effects()
+    places = _Places(relied.values())
+    # The relied among themselves first: whoever judges again sees those pairs too.
+    for record in sorted({**{r.id: r for r in candidates}, **relied}.values(), key=lambda r: r.id):
+        hit = places.effect_of(record, effects) if not record.is_adverse() else False
+        if record.is_adverse():
+            hit = _count(record, concerned, everything, observers, effects)
+        if hit and record.id not in relied:
+            effects.ids.append(record.id)
+    _strike_below(relied.values(), effects.struck)
+    overflows = len(effects.ids) >= ADVERSE_PER_VOTE_MAX
+    return Adverse(
+        tuple(effects.ids[:ADVERSE_PER_VOTE_MAX]), effects.struck, effects.against, effects.added, overflows
+    )
+
+
+class _Places:
+    """What may stand there only once: numbered records, slots, and the newest owner policy of a name."""
+
+    def __init__(self, relied: Iterable[AnyRecord]) -> None:
+        self._numbered: dict[object, list[AnyRecord]] = {}
+        self._policies: dict[tuple[str, str], list[AnyRecord]] = {}
+        for record in relied:
+            for key in (number_key(record), slot_of(record)):
+                if key is not None:
+                    self._numbered.setdefault(key, []).append(record)
+            if isinstance(record.body, OwnerPolicy):
+                self._policies.setdefault((record.member, record.header.name), []).append(record)
+
+    def effect_of(self, record: AnyRecord, effects: _Effects) -> bool:
+        """Equal numbers and equal slots strike both; a higher owner policy strikes the lower and takes its place."""
         hit = False
-        for subject in record.header.subject:
-            target = everything.get(subject)
-            if subject not in concerned or target is None:
-                continue
-            if record.header.kind in ("revocation", "suspension"):
-                if _may_revoke(record, target, everything):
-                    code = "revoked" if record.header.kind == "revocation" else "suspended"
-                    struck[subject] = code
+        for key, code in ((number_key(record), "rivalled"), (slot_of(record), "slot_twice")):
+            for other in self._numbered.get(key, ()) if key is not None else ():
+                if other.id != record.id:
+                    effects.struck[other.id] = effects.struck[record.id] = code
                     hit = True
-            elif _may_report(record, target, observers):
-                code = f"{record.header.kind}_{record.header.outcome}"
-                finding = refuse(code, member=record.member)
-                against[subject] = (*against.get(subject, ()), finding)
-                hit = True
-        if hit:
-            ids.append(record.id)
-    return Adverse(tuple(ids), struck, against, added)
+        if isinstance(record.body, OwnerPolicy):
+            for other in self._policies.get((record.member, record.header.name), ()):
+                if other.header.number < record.header.number:
+                    effects.struck.setdefault(other.id, "superseded")
+                    effects.added[record.id] = record
+                    hit = True
+        return hit
 
 
-def _replacement(record: AnyRecord, relied: Mapping[bytes, AnyRecord]) -> dict[bytes, str] | None:
-    """Records that a rival or successor strikes: equal numbers strike both, a higher owner policy the lower."""
-    if record.is_adverse():
-        return None
-    struck: dict[bytes, str] = {}
-    key = number_key(record)
-    for other in relied.values():
-        if other.id == record.id:
+def _count(
+    record: AnyRecord,
+    concerned: frozenset[bytes],
+    everything: Mapping[bytes, AnyRecord],
+    observers: frozenset[str],
+    effects: _Effects,
+) -> bool:
+    """What one adverse record does to the records that it names, where its author is entitled to it."""
+    hit = False
+    for subject in record.header.subject:
+        target = everything.get(subject)
+        if subject not in concerned or target is None:
             continue
-        if key is not None and number_key(other) == key:
-            struck[other.id] = "rivalled"
-            struck[record.id] = "rivalled"
-        elif (
-            isinstance(record.body, OwnerPolicy)
-            and isinstance(other.body, OwnerPolicy)
-            and other.member == record.member
-            and other.header.name == record.header.name
-            and record.header.number > other.header.number
-        ):
-            struck[other.id] = "superseded"
-    return struck or None
+        if record.header.kind in ("revocation", "suspension"):
+            if _may_revoke(record, target, everything):
+                effects.struck[subject] = "revoked" if record.header.kind == "revocation" else "suspended"
+                hit = True
+        elif record.header.outcome is not None and _may_report(record, target, observers):
+            if isinstance(target.body, Observation):
+                effects.struck[subject] = record.header.outcome
+            else:
+                finding = refuse(f"{record.header.kind}_{record.header.outcome}", member=record.member)
+                effects.against[subject] = (*effects.against.get(subject, ()), finding)
+            hit = True
+    return hit
+
+
+def _strike_below(relied: Iterable[AnyRecord], struck: dict[bytes, str]) -> None:
+    """What falls with its authority falls with every authority above it."""
+    records = [r for r in relied if r.authority is not None and r.header.kind in _CARRIES]
+    for _ in range(CHAIN_MAX + 1):
+        fallen = [r for r in records if r.id not in struck and r.authority in struck]
+        if not fallen:
+            return
+        for record in fallen:
+            struck[record.id] = struck[record.authority or b""]
 
 
 def _may_revoke(record: AnyRecord, target: AnyRecord, everything: Mapping[bytes, AnyRecord]) -> bool:

@@ -66,7 +66,7 @@ def _approver(
     chain = read_chain(record.authority, relied, epoch, taxonomy, t)
     if isinstance(chain, Finding):
         return chain.cause.code
-    if chain.subjects & requester.subjects:
+    if chain.subjects & requester.subjects or chain.keys & requester.keys:
         return "own_intent"
     for group in intent.body.classes:
         problem = bound_problem(chain, "approve", group.asset, intent.header.realm, intent.body.purpose)

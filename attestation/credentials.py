@@ -52,6 +52,11 @@ class Chain:
         return frozenset(link.body.subject for link in self.links)
 
     @property
+    def keys(self) -> frozenset[bytes]:
+        """Their keys: one key under two names is still one holder."""
+        return frozenset(key_id(link.body.key) for link in self.links)
+
+    @property
     def classes(self) -> tuple[str, ...]:
         return self.own.classes
 

@@ -80,7 +80,8 @@ def certificate_of(actuation_id: bytes, holdings: Holdings) -> list[AnyRecord]:
     actuation = holdings.get(actuation_id)
     if actuation is None or not isinstance(actuation.body, Actuation):
         return []
-    records = [actuation, holdings.get(actuation.body.permit), holdings.get(actuation.body.intent)]
+    body = actuation.body
+    records = [actuation, *(holdings.get(i) for i in (body.permit, body.intent, body.start))]
     permit = records[1]
     if permit is not None and isinstance(permit.body, Permit):
         records.extend(holdings.get(vote) for vote in permit.body.votes)

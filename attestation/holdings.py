@@ -6,12 +6,13 @@ looked at again when it has. What does not verify is rejected with the reason.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
+from comity.attestation.adverse import slot_of
 from comity.attestation.case import Bundle, Governance
 from comity.attestation.epochs import EpochState, found, succeed
 from comity.attestation.policy_rules import compile_rules
@@ -75,6 +76,8 @@ class Holdings:
         self._about: dict[bytes, set[bytes]] = {}
         self._by_body: dict[tuple[str, bytes], bytes] = {}
         self._parked: OrderedDict[bytes, SignedRecord] = OrderedDict()
+        self._waiting: dict[bytes, set[bytes]] = {}
+        self._slots: dict[tuple[str, str, str, int], set[bytes]] = {}
         self._governance: Governance | None = None
 
     # Epochs
@@ -154,9 +157,9 @@ class Holdings:
         admitted: list[AnyRecord] = []
         parked: list[SignedRecord] = []
         rejected: list[tuple[SignedRecord, VerificationError | DecodeError]] = []
-        queue = list(records)
+        queue = deque(records)
         while queue:
-            record = queue.pop(0)
+            record = queue.popleft()
             if self.peek(record.id) is not None:
                 continue
             problem = self._problem(record)
@@ -190,14 +193,20 @@ class Holdings:
 
     def _park(self, record: SignedRecord) -> None:
         self._parked[record.id] = record
+        self._waiting.setdefault(record.header.authority or b"", set()).add(record.id)
         while len(self._parked) > PARKED_MAX:
-            self._parked.popitem(last=False)
+            _, oldest = self._parked.popitem(last=False)
+            self._forget_waiting(oldest)
+
+    def _forget_waiting(self, record: SignedRecord) -> None:
+        authority = record.header.authority or b""
+        waiting = self._waiting.get(authority, set())
+        waiting.discard(record.id)
+        if not waiting:
+            self._waiting.pop(authority, None)
 
     def _unpark(self, authority: bytes) -> list[SignedRecord]:
-        waiting = [r for r in self._parked.values() if r.header.authority == authority]
-        for record in waiting:
-            del self._parked[record.id]
-        return waiting
+        return [self._parked.pop(i) for i in sorted(self._waiting.pop(authority, set())) if i in self._parked]
 
     def authorities_wanted(self) -> tuple[bytes, ...]:
         """Ids of the authorities that parked records wait for."""
@@ -212,6 +221,9 @@ class Holdings:
             self._execution[verified.id] = verified
             while len(self._execution) > EXECUTION_HELD_MAX and self._load is not None:
                 self._execution.popitem(last=False)
+        slot = slot_of(verified)
+        if slot is not None:
+            self._slots.setdefault(slot, set()).add(verified.id)
         for subject in header.subject:
             self._about.setdefault(subject, set()).add(verified.id)
         if header.kind in ("taxonomy", "policy"):
@@ -233,6 +245,13 @@ class Holdings:
             return None
         self.admit([stored])
         return self.peek(record_id)
+
+    def slot_rivals(self, record: AnyRecord) -> tuple[AnyRecord, ...]:
+        """Other promoted actuations of the same slot: with one held, neither is lineage."""
+        slot = slot_of(record)
+        ids = self._slots.get(slot, set()) if slot is not None else set[bytes]()
+        held = (self.get(i) for i in sorted(ids - {record.id}))
+        return tuple(rival for rival in held if rival is not None)
 
     def about(self, subject: bytes) -> tuple[AnyRecord, ...]:
         """Held records that name a subject, in the order of their ids."""

@@ -25,6 +25,7 @@ from comity.attestation.case import (
     Working,
 )
 from comity.attestation.credentials import Chain, bound_problem, read_chain, ticket_for
+from comity.attestation.epochs import EpochState
 from comity.attestation.evidence import Appraisal, appraise
 from comity.attestation.findings import Finding, Findings, defer, refuse, short
 from comity.attestation.lineage import (
@@ -40,10 +41,17 @@ from comity.attestation.lineage import (
 from comity.attestation.policy_facts import BundleRequest, bundle_outcomes
 from comity.attestation.weighting import Support, weigh
 from comity.protocol.encoding import encode
-from comity.protocol.execution import ClassJudgement, ItemClass, LaunchTicket, Observation
-from comity.protocol.governance import Credential, OwnerPolicy
+from comity.protocol.execution import ClassJudgement, ItemClass, LaunchTicket, Observation, Transition
+from comity.protocol.governance import Credential, OwnerPolicy, ReferenceValues
 from comity.protocol.governance_state import GovernanceState
-from comity.protocol.limits import ASK_AGE_S_MAX, ASK_AHEAD_S, LEASE_S, OWNERS_MAX
+from comity.protocol.limits import (
+    ADVERSE_PER_VOTE_MAX,
+    ASK_AGE_S_MAX,
+    ASK_AHEAD_S,
+    LEASE_S,
+    OWNERS_MAX,
+    TERMS_MAX,
+)
 from comity.protocol.outcome import Mode, Need, Obligation, Outcome, full_extent, meet, union
 from comity.protocol.verified import VerifiedRecord
 
@@ -77,12 +85,13 @@ def judge(case: Case) -> Judgement | Fault:
     adverse = weigh_adverse(
         case.candidates,
         case.intent,
-        {**case.relied, case.ask.id: case.ask},
+        case.ask,
+        case.relied,
         case.known,
         case.governance.observers,
     )
     classes = alone
-    if adverse.ids or adverse.struck or adverse.against:
+    if adverse.counts():
         against = _judge_once(case, adverse)
         if isinstance(against, Fault):
             return against
@@ -100,19 +109,30 @@ def _expires(case: Case) -> int:
     ends.extend(
         record.body.not_after
         for record in case.relied.values()
-        if isinstance(record.body, Credential | LaunchTicket | Observation)
+        if isinstance(record.body, Credential | LaunchTicket | Observation | ReferenceValues | Transition)
     )
+    ends.extend(
+        consent.until
+        for record in case.relied.values()
+        if isinstance(record.body, OwnerPolicy)
+        for consent in record.body.consents
+    )
+    ends.append(case.intent.valid_until)
     return min(end for end in ends if end > t)
 
 
 def _both(alone: ClassWorking, against: ClassWorking, group: ItemClass) -> ClassWorking:
-    """The meet of judging without and with the adverse records; state and live owners follow the ask alone."""
+    """The meet of judging without and with the adverse records; the state follows the ask alone.
+
+    The owners to be heard are those of both: whoever has withdrawn a standing consent is heard again.
+    """
     full = full_extent(len(group.items), len(group.columns))
+    live = tuple(sorted({*alone.judgement.live, *against.judgement.live}))
     judgement = ClassJudgement(
         outcome=meet(alone.judgement.outcome, against.judgement.outcome, full),
         weight=alone.judgement.weight,
         state=alone.judgement.state,
-        live=alone.judgement.live,
+        live=live[:OWNERS_MAX],
     )
     return ClassWorking(
         judgement=judgement,
@@ -140,9 +160,11 @@ def _bearing(case: Case, adverse: Adverse) -> _Bearing:
     """Steps 1 to 4: the ask, the credential, who asked, the evidence, the approvals."""
     governance, intent, t = case.governance, case.intent, case.ask.body.t
     struck = adverse.struck
-    relied = {i: r for i, r in {**case.relied, **adverse.added}.items() if not _is_struck(r, struck)}
+    relied = {i: r for i, r in {**case.relied, **adverse.added}.items() if i not in struck}
     findings = Findings()
     findings.extend(_ask_findings(case, struck))
+    if adverse.overflows:
+        findings.add(refuse("adverse_many", adverse_max=ADVERSE_PER_VOTE_MAX))
     findings.extend(adverse.against.get(intent.id, ()))
     chain = read_chain(intent.body.credential, relied, governance.epoch, governance.taxonomy, t)
     ticketed = case.granted.ticket
@@ -181,10 +203,6 @@ def _bearing(case: Case, adverse: Adverse) -> _Bearing:
     )
 
 
-def _is_struck(record: AnyRecord, struck: Mapping[bytes, str]) -> bool:
-    return record.id in struck or (record.authority is not None and record.authority in struck)
-
-
 def _ask_findings(case: Case, struck: Mapping[bytes, str]) -> list[Finding]:
     """Step 1: intent and ask belong together, are in force, and are of this coalition."""
     intent, ask, epoch = case.intent, case.ask, case.governance.epoch
@@ -203,6 +221,8 @@ def _ask_findings(case: Case, struck: Mapping[bytes, str]) -> list[Finding]:
             findings.append(refuse("node_key_not_in_force", member=record.member))
         if record.authority is not None and record.authority in struck:
             findings.append(refuse("node_key_revoked", member=record.member))
+        if record.id in struck:
+            findings.append(refuse("intent_revoked", kind=record.header.kind))
     if t >= intent.body.expires or t - intent.header.at > ASK_AGE_S_MAX:
         findings.append(refuse("intent_expired", expires=intent.body.expires))
     if intent.header.at > t + ASK_AHEAD_S:
@@ -232,6 +252,8 @@ def _judge_class(bearing: _Bearing, index: int, group: ItemClass) -> ClassWorkin
     if len(owners) > OWNERS_MAX:
         findings.add(refuse("owners_many", owners_max=OWNERS_MAX))
         owners = owners[:OWNERS_MAX]
+    if _terms_overflow(inputs):
+        findings.add(refuse("classes_many", classes_max=TERMS_MAX))
     weight, supports = _weight(bearing, inputs)
     request = BundleRequest(
         case=case,
@@ -259,7 +281,7 @@ def _judge_class(bearing: _Bearing, index: int, group: ItemClass) -> ClassWorkin
         outcome=outcome,
         weight=weight,
         state=state,
-        live=live_owners(inputs, bearing.policies, t),
+        live=live_owners(inputs, bearing.policies, t)[:OWNERS_MAX],
     )
     return ClassWorking(
         judgement=judgement,
@@ -270,6 +292,12 @@ def _judge_class(bearing: _Bearing, index: int, group: ItemClass) -> ClassWorkin
         executables=bearing.appraisal.executables,
         freshness=bearing.appraisal.freshness,
     )
+
+
+def _terms_overflow(inputs: list[Input]) -> bool:
+    """Whether the output would inherit more classes or restrictions than a governance state can carry."""
+    classes = {name for found in inputs for name in found.state.data_classes}
+    return len(classes) > TERMS_MAX or len(union(*(f.state.restrictions for f in inputs))) > TERMS_MAX
 
 
 def _compact(working: ClassWorking) -> ClassWorking:
@@ -318,6 +346,9 @@ def _inputs(bearing: _Bearing, group: ItemClass) -> tuple[list[Input], list[Find
     for position, ids in enumerate(wanted):
         states: set[bytes] = set()
         for actuation_id in ids:
+            if actuation_id in bearing.adverse.struck:
+                findings.append(refuse("input_struck", reason=bearing.adverse.struck[actuation_id]))
+                continue
             found = read_input(actuation_id, bearing.relied, bearing.case.governance.epochs)
             if isinstance(found, Finding):
                 findings.append(found)
@@ -338,8 +369,24 @@ def _weight(bearing: _Bearing, inputs: list[Input]) -> tuple[int, tuple[Support,
     if bearing.chain is None:
         return 0, ()
     subjects = frozenset({bearing.case.intent.id, *(found.actuation.id for found in inputs)})
+    case = bearing.case
+    heard = {
+        i: r
+        for i, r in bearing.relied.items()
+        if r.member != case.intent.member and _counts(r, case.governance.epoch, case.ask.body.t)
+    }
     return weigh(
-        bearing.chain, bearing.case.governance.taxonomy, bearing.appraisal.tier, bearing.relied, subjects
+        bearing.chain, case.governance.taxonomy, bearing.appraisal.tier, bearing.relied, heard, subjects
+    )
+
+
+def _counts(record: AnyRecord, epoch: EpochState, t: int) -> bool:
+    """Whether a record's author is a member, its key in force, and what it says not out of date."""
+    not_after = getattr(record.body, "not_after", 0)
+    return (
+        record.root_key in epoch.organization_keys(record.member)
+        and record.in_force(t)
+        and (not not_after or t < not_after)
     )
 
 
@@ -359,14 +406,14 @@ def _state(
 ) -> GovernanceState:
     """Step 9: what governs the output."""
     intent = bearing.case.intent
-    restrictions: tuple[Obligation, ...] = union(*(f.state.restrictions for f in request.inputs))
+    restrictions: tuple[Obligation, ...] = union(*(f.state.restrictions for f in request.inputs))[:TERMS_MAX]
     return GovernanceState(
         tier=bearing.appraisal.tier,
         realm=intent.header.realm,
         owners=owners,
         purpose=intent.body.purpose,
         weight=weight,
-        data_classes=request.data_classes(),
+        data_classes=request.data_classes()[:TERMS_MAX],
         authority_classes=tuple(sorted(bearing.chain.classes)) if bearing.chain is not None else (),
         restrictions=restrictions,
     )

@@ -15,7 +15,7 @@ from comity.attestation.credentials import Relied
 from comity.attestation.epochs import EpochState
 from comity.attestation.findings import Finding, defer, refuse, short
 from comity.attestation.tally import permit_problem
-from comity.protocol.execution import Actuation, Claim, Intent, Permit, Transition
+from comity.protocol.execution import Actuation, Claim, Intent, Permit, Start, Transition
 from comity.protocol.governance import Consent, OwnerPolicy
 from comity.protocol.governance_state import GovernanceState
 from comity.protocol.identifiers import PRODUCTION, pattern_matches
@@ -47,9 +47,11 @@ def read_input(actuation_id: bytes, relied: Relied, epochs: Epochs) -> Input | F
     if not isinstance(body, Actuation) or state is None or actuation.header.outcome != "promoted":
         return refuse("input_not_promoted", id=short(actuation_id))
     permit, intent = relied.get(body.permit), relied.get(body.intent)
+    for wanted in (body.permit, body.intent, body.start):
+        if wanted not in relied:
+            return defer("lineage_missing", Need(code="record", parameters={"id": short(wanted)}))
     if permit is None or intent is None:
-        missing = body.permit if permit is None else body.intent
-        return defer("lineage_missing", Need(code="record", parameters={"id": short(missing)}))
+        return refuse("lineage_wrong", asset=body.asset)
     problem = actuation_problem(actuation, permit, intent, relied, epochs)
     return problem or Input(actuation, state)
 
@@ -72,10 +74,42 @@ def actuation_problem(
     problem = permit_problem(permit, intent, held, epoch)
     if problem is not None:
         return problem
+    problem = _start_problem(actuation, permit, intent.body, held)
+    if problem is not None:
+        return problem
     claim = claim_for(permit.body, intent.body, actuation.body)
     if claim is None or actuation.member != intent.member:
         return refuse("not_permitted", asset=actuation.body.asset)
     return _content_problem(actuation, claim, intent.body)
+
+
+def _start_problem(
+    actuation: VerifiedRecord[Actuation],
+    permit: VerifiedRecord[Permit],
+    intent: Intent,
+    held: Mapping[bytes, AnyRecord],
+) -> Finding | None:
+    """Why an actuation's start does not carry it, or None: same work, under the permit, before its end."""
+    body = actuation.body
+    start = held.get(body.start)
+    if start is None:
+        return refuse("start_missing", asset=body.asset)
+    said = start.body
+    if not isinstance(said, Start) or start.member != actuation.member:
+        return refuse("start_foreign", asset=body.asset)
+    if (said.permit, said.intent, said.asset, said.partition, said.attempt) != (
+        body.permit,
+        body.intent,
+        body.asset,
+        body.partition,
+        body.attempt,
+    ):
+        return refuse("start_foreign", asset=body.asset)
+    if start.header.at >= permit.body.expires:
+        return refuse("permit_expired", asset=body.asset)
+    if body.attempt > intent.attempts_max:
+        return refuse("attempts_used", asset=body.asset)
+    return None
 
 
 def claim_for(permit: Permit, intent: Intent, actuation: Actuation) -> Claim | None:

@@ -17,7 +17,9 @@ from typing import Any, TypeAlias
 from comity.attestation.epochs import EpochState
 from comity.attestation.findings import Finding, refuse, short
 from comity.protocol.encoding import encode
-from comity.protocol.execution import Ask, Claim, ClassJudgement, Intent, Permit, Refusal, Vote
+from comity.protocol.execution import Ask, Claim, Intent, Permit, Refusal, Vote
+from comity.protocol.governance_state import GovernanceState
+from comity.protocol.limits import OWNERS_MAX
 from comity.protocol.outcome import (
     Cause,
     Extent,
@@ -98,6 +100,8 @@ def vote_problem(
         return refuse("vote_spliced", id=short(vote.id), member=vote.member)
     if body.epoch != epoch.id or body.scope != epoch.coalition or vote.header.coalition != epoch.coalition:
         return refuse("vote_of_another_epoch", id=short(vote.id), member=vote.member)
+    if t < epoch.body.started:
+        return refuse("vote_before_epoch", id=short(vote.id), member=vote.member)
     if vote.member not in epoch.members:
         return refuse("vote_by_stranger", member=vote.member)
     if vote.root_key not in epoch.organization_keys(vote.member) or not vote.in_force(t):
@@ -156,29 +160,31 @@ def _claim(votes: tuple[VoteRecord, ...], fulls: tuple[Extent, ...]) -> Permitte
     for index, full in enumerate(fulls):
         judgements = [vote.body.judgements[index] for vote in votes]
         first = judgements[0]
-        if any(j.state != first.state or j.live != first.live for j in judgements):
+        if any(judgement.state != first.state for judgement in judgements):
             continue
-        if not set(first.live) <= voters:
+        # Whoever one supporter wants heard is heard.
+        live = tuple(sorted({owner for judgement in judgements for owner in judgement.live}))
+        if not set(live) <= voters or len(live) > OWNERS_MAX:
             continue
         outcome = execute(full)
         for judgement in judgements:
             outcome = meet(outcome, judgement.outcome, full)
         if outcome.mode.rank >= Mode.RESTRICT.rank:
-            claims.append(_claim_of(index, outcome, first))
+            claims.append(_claim_of(index, outcome, first.state, live))
     if not claims:
         return None
     expires = min(vote.body.expires for vote in votes)
     return Permitted(tuple(claims), tuple(sorted(votes, key=lambda v: v.id)), expires)
 
 
-def _claim_of(index: int, outcome: Outcome, judgement: ClassJudgement) -> Claim:
+def _claim_of(index: int, outcome: Outcome, state: GovernanceState, live: tuple[str, ...]) -> Claim:
     return Claim(
         index=index,
         mode=outcome.mode,
         extent=outcome.extent,
-        state=judgement.state,
+        state=state,
         obligations=outcome.obligations,
-        live=judgement.live,
+        live=live,
     )
 
 
@@ -253,7 +259,7 @@ def _claims_problem(permit: Permit, vote: VoteRecord) -> Finding | None:
         if claim.index >= len(vote.body.judgements):
             return refuse("claim_unsupported", member=vote.member, index=claim.index)
         judgement = vote.body.judgements[claim.index]
-        agreed = judgement.state == claim.state and judgement.live == claim.live
+        agreed = judgement.state == claim.state and set(judgement.live) <= set(claim.live)
         if not (agreed and supports(judgement.outcome, claim.outcome())):
             return refuse("claim_unsupported", member=vote.member, index=claim.index)
     return None

@@ -23,9 +23,11 @@ from comity.attestation.holdings import Holdings
 from comity.attestation.judgement import judge
 from comity.protocol.encoding import encode
 from comity.protocol.envelope import SignedRecord
+from comity.protocol.errors import DecodeError
 from comity.protocol.execution import Ask, Intent, Vote
 from comity.protocol.identifiers import sha256
-from comity.protocol.limits import ASK_AHEAD_S, ASK_PAST_S, START_MARGIN_S, VOTE_BYTES_MAX
+from comity.protocol.limits import ASK_AHEAD_S, ASK_PAST_S, FETCH_IDS_MAX, START_MARGIN_S
+from comity.protocol.records import decode_body
 from comity.protocol.verified import VerifiedRecord
 
 AnyRecord: TypeAlias = VerifiedRecord[Any]
@@ -148,7 +150,7 @@ class Voter:
         found = {i: self._holdings.get(i) for i in wanted}
         missing = tuple(i for i, record in found.items() if record is None)
         if missing:
-            return Decline(ask.id, "records_missing", f"{len(missing)} records", missing)
+            return Decline(ask.id, "records_missing", f"{len(missing)} records", missing[:FETCH_IDS_MAX])
         intent = found[ask.body.intent]
         if intent is None or not isinstance(intent.body, Intent):
             return Decline(ask.id, "ask_unreadable", "the intent is no intent")
@@ -160,8 +162,11 @@ class Voter:
         record = self._author.write(
             "vote", body, at=case.ask.body.t, subject=(case.intent.id,), realm=case.intent.header.realm
         )
-        if record.body_bytes is None or len(record.body_bytes) > VOTE_BYTES_MAX:
-            return (Decline(case.ask.id, "vote_large", f"over {VOTE_BYTES_MAX} bytes"),)
+        try:
+            # What no other member could read is no vote.
+            decode_body(record)
+        except DecodeError as exc:
+            return (Decline(case.ask.id, "vote_large", str(exc)),)
         self._votes[case.intent.id, case.ask.body.t] = (case.ask.id, record)
         while len(self._votes) > VOTES_REMEMBERED_MAX:
             self._votes.popitem(last=False)
@@ -184,6 +189,8 @@ def build_case(
     candidates: dict[bytes, AnyRecord] = {r.id: r for r in holdings.state.adverse_about(concerned)}
     for record in relied.values():
         for other in holdings.state.rivals(record):
+            candidates[other.id] = other
+        for other in holdings.slot_rivals(record):
             candidates[other.id] = other
         if record.header.kind == "owner_policy":
             for other in holdings.state.successors(record):

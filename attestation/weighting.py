@@ -50,11 +50,13 @@ def weigh(
     taxonomy: Taxonomy,
     tier: int,
     relied: Mapping[bytes, VerifiedRecord[Any]],
+    heard: Mapping[bytes, VerifiedRecord[Any]],
     subjects: frozenset[bytes],
 ) -> tuple[int, tuple[Support, ...]]:
     """The weight of an intent and its working.
 
     Args:
+        heard: those of the records relied on whose word counts: by other members, under keys in force at t.
         subjects: the ids that an observation may corroborate: the intent and its inputs.
     """
     supports: list[Support] = []
@@ -67,18 +69,16 @@ def weigh(
         supports.append(Support(code="continuity", source=chain.subject, weight=CONTINUITY))
     if tier:
         supports.append(Support(code="tier", source=str(tier), weight=TIER_WEIGHTS[tier]))
-    for author, weight in _corroborations(relied, subjects).items():
+    for author, weight in _corroborations(heard, subjects).items():
         supports.append(Support(code="observation", source=author, weight=weight))
     supports.sort()
     return combine([support.weight for support in supports]), tuple(supports)
 
 
-def _corroborations(
-    relied: Mapping[bytes, VerifiedRecord[Any]], subjects: frozenset[bytes]
-) -> dict[str, int]:
+def _corroborations(heard: Mapping[bytes, VerifiedRecord[Any]], subjects: frozenset[bytes]) -> dict[str, int]:
     """The strongest passed observation of each organization: one voice each, however often it speaks."""
     strongest: dict[str, int] = {}
-    for record in relied.values():
+    for record in heard.values():
         body = record.body
         if not isinstance(body, Observation) or record.header.outcome != "passed":
             continue

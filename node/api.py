@@ -200,7 +200,7 @@ def _reader(service: Service, surroundings: Surroundings) -> APIRouter:
 
     @router.get("/intents/{intent}", summary="One intent, with votes, causes and needs")
     async def intent(intent: str) -> Response:
-        return await shown(partial(views.intent, core, id_of(intent)))
+        return await shown(partial(views.intent, core, await _held(service, id_of(intent))))
 
     @router.get("/decisions", summary="The newest permits and refusals")
     async def decisions() -> Response:
@@ -216,7 +216,7 @@ def _reader(service: Service, surroundings: Surroundings) -> APIRouter:
 
     @router.get("/records/{record}", summary="One record, decoded")
     async def record(record: str) -> Response:
-        return await shown(partial(views.record, core, id_of(record)))
+        return await shown(partial(views.record, core, await _held(service, id_of(record))))
 
     @router.get("/lineage/{name:path}", summary="The chain of actuations behind an asset or a record")
     async def lineage(name: str) -> Response:
@@ -235,6 +235,13 @@ def _reader(service: Service, surroundings: Surroundings) -> APIRouter:
         return Response(data, media_type="application/vnd.comity.bundle.v1+msgpack")
 
     return router
+
+
+async def _held(service: Service, record_id: bytes) -> bytes:
+    """The same id, with its record fetched from others where it is not here and they are up."""
+    store = service.core.store
+    await service.bring(lambda: () if store.holds([record_id]) else (record_id,), FETCH_S)
+    return record_id
 
 
 async def _brought(service: Service, name: str) -> bytes:

@@ -365,5 +365,5 @@ def _say_standing(out: Console, said: dict[str, Any]) -> None:
         out.print(f"The file lacks {', '.join(said['missing'])}.")
     if said["complete"]:
         out.print("It is complete: everyone can join with it (comity coalition join FILE).")
-    if said["fingerprint"]:
+    if said["fingerprint"] and said["state"] == "founded":
         out.print(f"Fingerprint of its roots, to compare by another road: {said['fingerprint']}")

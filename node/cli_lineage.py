@@ -197,7 +197,7 @@ def _say_report(out: Console, report: Report, pinned: Roots, found: str) -> None
     if not report.cosigned:
         out.print("Not cosigned: that these are the only records of their authors is not shown.")
     out.print(
-        f"Verified: {report.records} records under {report.epoch_number + 1} epochs"
+        f"Verified: {report.records} records, up to epoch {report.epoch_number}"
         f", {report.votes_rejudged} votes judged again"
     )
     for kind, count in report.kinds.items():

@@ -287,7 +287,7 @@ class _Surroundings:
             coalition=self.core.coalition.hex(),
             epoch=epoch.number,
             addresses=self.listens(),
-            socket=home.socket,
+            socket=home.socket.absolute(),
         )
 
     def listens(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ it leaves in its outbox, pull from peers every few seconds, and wake it when it 
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -65,7 +66,7 @@ class Service:
         self._runner = runner
         self._transport: Transport | None = None
         self._changed: dict[bytes, trio.Event] = {}
-        self._wake_at = math.inf
+        self._wakes: list[float] = []
         self._woken = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._asking = 0
@@ -193,9 +194,9 @@ class Service:
         for item in outgoing:
             match item:
                 case Wake(at):
-                    if at < self._wake_at:
-                        self._wake_at = at
-                        self._woken.set()
+                    # All are kept: the next is not the only one, and nobody says the others again.
+                    heapq.heappush(self._wakes, at)
+                    self._woken.set()
                 case Changed(intent):
                     event = self._changed.pop(intent, None)
                     if event is not None:
@@ -321,15 +322,19 @@ class Service:
             await self._runner.run(self._core.store.maintain)
 
     async def _wake(self) -> None:
-        """Call `tick` when the machines asked for it."""
+        """Call `tick` when the machines asked for it, and never before: a tick that comes early changes nothing."""
         while True:
             self._woken = trio.Event()
-            delay = self._wake_at - self._core.clock.seconds()
-            with trio.move_on_after(max(delay, 0.0)):
-                await self._woken.wait()
+            now = self._core.clock.seconds()
+            delay = (self._wakes[0] if self._wakes else math.inf) - now
+            if delay <= 0:
+                while self._wakes and self._wakes[0] <= now:
+                    heapq.heappop(self._wakes)
+                await self.call(self._core.tick)
                 continue
-            self._wake_at = math.inf
-            await self.call(self._core.tick)
+            # The clock of the day and that of the deadlines are two: what is left then is waited for again.
+            with trio.move_on_after(delay):
+                await self._woken.wait()
 
 
 def peers_from(core: Core, addresses: dict[str, tuple[str, ...]]) -> list[Peer]:
@@ -346,7 +351,8 @@ def peers_from(core: Core, addresses: dict[str, tuple[str, ...]]) -> list[Peer]:
             continue
         if record.member not in core.holdings.epoch.members or not body.not_before <= now < body.not_after:
             continue
-        if core.holdings.state.adverse_about({record.id}):
+        if any(adverse.member == record.member for adverse in core.holdings.state.adverse_about({record.id})):
+            # Only the organization itself takes its certificate back; what others say of it cuts nobody off.
             continue
         peers[body.node] = Peer(body.node, body.transport_key, addresses.get(body.node, ()))
     return [peers[name] for name in sorted(peers)]

@@ -14,6 +14,7 @@ from comity.attestation.adverse import weigh_adverse
 from comity.attestation.authoring import NO_SALT
 from comity.attestation.findings import Finding, refuse
 from comity.attestation.lineage import Epochs, actuation_problem, claim_for, state_after
+from comity.attestation.voter import build_case
 from comity.node.core import Core
 from comity.node.forms import (
     ActuationAnswer,
@@ -110,27 +111,37 @@ def _require_nothing_adverse(core: Core, intent: AnyRecord, permit: AnyRecord) -
     ask = core.holdings.get(permit.body.ask)
     if ask is None:
         raise Refused("not_permitted", "the permit's ask is gone")
-    relied = {i: r for i in ask.body.relied if (r := core.holdings.get(i)) is not None}
-    authorities = {r.authority for r in (intent, *relied.values()) if r.authority is not None}
-    concerned = {intent.id, *relied, *authorities}
     governance = core.holdings.governance()
-    adverse = weigh_adverse(
-        core.holdings.state.adverse_about(concerned),
-        intent,
-        relied,
-        {i: r for i in authorities if (r := core.holdings.get(i)) is not None},
-        governance.observers if governance is not None else frozenset(),
-    )
+    if governance is None:
+        raise Refused("governance_missing", "taxonomy or policies of the epoch have not arrived yet", 503)
+    relied = {i: r for i in ask.body.relied if (r := core.holdings.get(i)) is not None}
+    case = build_case(governance, core.holdings, intent, ask, relied)
+    adverse = weigh_adverse(case.candidates, intent, ask, relied, case.known, governance.observers)
     known = {i for vote in permit.body.votes if (v := core.holdings.get(vote)) for i in v.body.adverse}
     if set(adverse.ids) - known:
         raise Refused("adverse_held", "a record that came after the decision speaks against it")
+
+
+def _require_free_slot(core: Core, intent: AnyRecord, asset: str, partition: str) -> None:
+    """Of two intents for one slot the first one done has it; the other has to ask anew for the next generation."""
+    for group in intent.body.classes:
+        for item in group.items if group.asset == asset else ():
+            if item.partition != partition:
+                continue
+            heads = core.store.heads(asset, partition, coalition=core.coalition)
+            if (heads[0].actuation if heads else None) != item.previous:
+                raise Refused(
+                    "slot_taken",
+                    f"another run made generation {heads[0].generation if heads else 0} of {asset} meanwhile",
+                    hint="run the step again: it asks for the next generation",
+                )
 
 
 def start(core: Core, form: StartForm) -> StartAnswer:
     """Begin one output under its permit. The start record is on disk when this returns.
 
     Raises:
-        Refused: `not_permitted`, `permit_expired`, `permit_used`, `adverse_held`, `attempts_used`.
+        Refused: `not_permitted`, `permit_expired`, `permit_used`, `slot_taken`, `adverse_held`, `attempts_used`.
     """
     intent_id = _hex(form.intent, "intent")
     asset = asset_id(core, form.asset)
@@ -141,6 +152,7 @@ def start(core: Core, form: StartForm) -> StartAnswer:
     _require_nothing_adverse(core, intent, permit)
     if _actuated(core, permit.id, asset, form.partition):
         raise Refused("permit_used", "something was made under this permit already")
+    _require_free_slot(core, intent, asset, form.partition)
     for attempt in range(1, intent.body.attempts_max + 1):
         record = core.identity.author.write(
             "start",
@@ -253,18 +265,22 @@ def lineage_problem(core: Core, actuation: AnyRecord) -> Finding | None:
     if actuation.header.outcome != "promoted" or permit is None or intent is None:
         return refuse("lineage_missing", asset=body.asset)
     epochs: Epochs = core.holdings.epochs
-    held = {i: r for i in permit.body.votes if (r := core.holdings.get(i)) is not None}
+    wanted = (*permit.body.votes, body.start)
+    held = {i: r for i in wanted if (r := core.holdings.get(i)) is not None}
     problem = actuation_problem(actuation, permit, intent, held, epochs)
     if problem is not None:
         return problem
     governance = core.holdings.governance()
     adverse = weigh_adverse(
-        core.holdings.state.adverse_about({actuation.id}),
+        (*core.holdings.state.adverse_about({actuation.id}), *core.holdings.slot_rivals(actuation)),
         intent,
+        None,
         {actuation.id: actuation},
         {},
         governance.observers if governance is not None else frozenset(),
     )
+    if actuation.id in adverse.struck:
+        return refuse("input_struck", reason=adverse.struck[actuation.id])
     for findings in adverse.against.values():
         return findings[0]
     return None
@@ -274,7 +290,7 @@ def actuate(core: Core, form: ActuationForm) -> ActuationAnswer:
     """Record what was made under a start, as promoted, and answer with the sidecar to lay beside it.
 
     Raises:
-        Refused: `start_unknown`, `not_permitted`, `permit_used`, `lineage_wrong`.
+        Refused: `start_unknown`, `not_permitted`, `permit_used`, `slot_taken`, `adverse_held`, `lineage_wrong`.
     """
     intent_id = _hex(form.intent, "intent")
     asset = asset_id(core, form.asset)
@@ -287,6 +303,8 @@ def actuate(core: Core, form: ActuationForm) -> ActuationAnswer:
         raise Refused("start_unknown", "the start is of another asset", 409)
     if _actuated(core, permit.id, asset, form.partition):
         raise Refused("permit_used", "something was made under this permit already")
+    _require_free_slot(core, intent, asset, form.partition)
+    _require_nothing_adverse(core, intent, permit)
     record = _actuation(core, form, asset, started, permit, intent)
     verified = core.admit([record], own=True)
     if verified.rejected:

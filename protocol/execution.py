@@ -31,6 +31,7 @@ from comity.protocol.limits import (
     INPUTS_PER_CLASS_MAX,
     ITEMS_MAX,
     MEMBERS_MAX,
+    OWNERS_MAX,
     RELIED_MAX,
     SCOPES_MAX,
 )
@@ -201,15 +202,15 @@ class Ask(Form, frozen=True):
 class ClassJudgement(Form, frozen=True):
     """What a voter finds of one class.
 
-    `state` is the governance state that the output will have and `live` are the owners whose supporting vote a
-    permit needs; both follow from the ask alone, so honest voters agree on them to the byte. `weight` is what
-    the intent weighs on the ask alone.
+    `state` is the governance state that the output will have, and `weight` what the intent weighs; both follow
+    from the ask alone, so honest voters agree on them to the byte. `live` are the owners whose supporting vote a
+    permit needs, by all that this voter holds.
     """
 
     outcome: Outcome
     weight: PartsPerMillion
     state: GovernanceState
-    live: Annotated[tuple[MemberId, ...], msgspec.Meta(max_length=MEMBERS_MAX)] = ()
+    live: Annotated[tuple[MemberId, ...], msgspec.Meta(max_length=OWNERS_MAX)] = ()
 
 
 class Vote(Form, frozen=True):
@@ -241,7 +242,7 @@ class Claim(Form, frozen=True):
     extent: Extent
     state: GovernanceState
     obligations: tuple[Obligation, ...] = ()
-    live: Annotated[tuple[MemberId, ...], msgspec.Meta(max_length=MEMBERS_MAX)] = ()
+    live: Annotated[tuple[MemberId, ...], msgspec.Meta(max_length=OWNERS_MAX)] = ()
 
     def outcome(self) -> Outcome:
         return Outcome(mode=self.mode, extent=self.extent, obligations=self.obligations)

@@ -13,7 +13,7 @@ import msgspec
 
 from comity.protocol.encoding import Form
 from comity.protocol.identifiers import ClassName, Code, MemberId, PartsPerMillion, Realm
-from comity.protocol.limits import OWNERS_MAX
+from comity.protocol.limits import OWNERS_MAX, TERMS_MAX
 from comity.protocol.outcome import Obligation
 
 
@@ -30,6 +30,6 @@ class GovernanceState(Form, frozen=True):
     owners: Annotated[tuple[MemberId, ...], msgspec.Meta(min_length=1, max_length=OWNERS_MAX)]
     purpose: Code
     weight: PartsPerMillion
-    data_classes: Annotated[tuple[ClassName, ...], msgspec.Meta(max_length=32)] = ()
-    authority_classes: Annotated[tuple[ClassName, ...], msgspec.Meta(max_length=32)] = ()
-    restrictions: Annotated[tuple[Obligation, ...], msgspec.Meta(max_length=32)] = ()
+    data_classes: Annotated[tuple[ClassName, ...], msgspec.Meta(max_length=TERMS_MAX)] = ()
+    authority_classes: Annotated[tuple[ClassName, ...], msgspec.Meta(max_length=TERMS_MAX)] = ()
+    restrictions: Annotated[tuple[Obligation, ...], msgspec.Meta(max_length=TERMS_MAX)] = ()

@@ -50,6 +50,8 @@ CLASSES_MAX: Final = 32
 COLUMNS_MAX: Final = 1_024
 INPUTS_PER_CLASS_MAX: Final = 64
 OWNERS_MAX: Final = 32
+TERMS_MAX: Final = 32
+"""Data classes, and restrictions, of one governance state: what a header has room for."""
 
 # Asks, votes, permits
 RELIED_MAX: Final = 256

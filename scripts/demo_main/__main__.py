@@ -21,6 +21,7 @@ from comity.protocol.errors import ComityError
 from demo_main import phases_faults, phases_work
 from demo_main.accounts import choose_accounts
 from demo_main.commands import Commands
+from demo_main.doors import open_doors
 from demo_main.founding import found
 from demo_main.lineage import read_lineage
 from demo_main.organizations import ACCOUNTS, Cast
@@ -30,6 +31,7 @@ from demo_main.serving import serve
 from demo_main.stage import Stage
 from demo_main.story import Story
 
+ROOT: Final = Path(__file__).resolve().parents[2]
 PLACE_BYTES_MAX: Final = 64
 """Length of the demo's folder: the path of a node's socket below it has at most 103 bytes."""
 USAGE_STATUS: Final = 2
@@ -127,6 +129,7 @@ def _place(keep: Path | None) -> Path:
 
 def play(place: Path, story: Story, supervisor: Supervisor, *, hold: bool) -> dict[str, Any]:
     """The demo itself. Returns what the summary says beside the claims."""
+    seen = open_doors((Path(sys.base_prefix), Path(sys.prefix), ROOT, place))
     accounts = choose_accounts(ACCOUNTS, place)
     cast = Cast.at(place, accounts.by_name)
     commands = Commands(supervisor)
@@ -135,7 +138,7 @@ def play(place: Path, story: Story, supervisor: Supervisor, *, hold: bool) -> di
     # The data and the fits take the main thread's time while programs start.
     with ThreadPoolExecutor(1) as pool:
         with story.phase("prepare", "Homes, and what programs need to start quickly"):
-            story.say(accounts.sentence)
+            story.say(accounts.sentence + (f"; {seen}" if seen else ""))
             import_cpu = pool.submit(dagster_import_cpu_s, supervisor)
             prepare(cast, supervisor)
             patients = load_patients(cast)

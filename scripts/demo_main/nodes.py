@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from comity.node.client import NodeClient, NodeError
+from comity.protocol.limits import START_MARGIN_S
 from demo_main.organizations import Organization
 from demo_main.processes import DemoError, Running, Supervisor
 
@@ -104,6 +105,19 @@ class Node:
             return set(members) <= {row["member"] for row in rows if row["connected"]}
 
         until(connected, MEET_S, f"the node of {self.organization.title} to reach {', '.join(members)}")
+
+    def wait_until_voting(self) -> None:
+        """Wait until a node that was started again votes: what it may have forgotten lies then in the past.
+
+        Raises:
+            DemoError: it does not in time.
+        """
+
+        def votes() -> bool:
+            said = self.client().status()
+            return bool(said["now"] > said["started"] + START_MARGIN_S)
+
+        until(votes, MEET_S, f"the node of {self.organization.title} to vote")
 
 
 def until(holds: Callable[[], bool], within_s: float, what: str) -> None:

@@ -147,7 +147,7 @@ def lose_north(stage: Stage) -> None:
         board.start()
         board.wait_until_ready()
         stage.node(cast.institute).wait_until_connected(*(each.member for each in cast.organizations))
-        board.wait_until_connected(cast.institute.member)
+        board.wait_until_voting()
         stage.look_at_decisions()
         stage.node(cast.north).kill()
         run = stage.make("make_enrolment", COMITY_WAIT_S=DEFERRED_WAIT_S)

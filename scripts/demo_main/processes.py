@@ -187,7 +187,8 @@ class Supervisor:
                 encoding="utf-8",
                 errors="replace",
                 start_new_session=True,
-                umask=0o077,
+                # The exchange is read by partners; everything else lies below folders of mode 0700.
+                umask=0o022,
                 **account.identity(),
             )
             self._processes[process.pid] = process

@@ -26,10 +26,11 @@ def test_engine_id_is_held() -> None:
 
 
 def test_an_engine_that_judges_otherwise_has_another_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = engine_id()
     original = judgement_module._state
     monkeypatch.setattr(
         judgement_module,
         "_state",
         lambda *given: msgspec.structs.replace(original(*given), owners=("nobody.example",)),
     )
-    assert results_digest(vectors()) != engine_id()
+    assert results_digest(vectors()) != honest

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from world import INSTITUTE, NORTH, START, World, policy_body
 
 from comity.attestation import explain as explaining
 from comity.attestation.case import Case, Fault, Grants
@@ -20,18 +19,24 @@ from comity.protocol.envelope import SignedRecord
 from comity.protocol.execution import Ask, ScopeEpoch
 from comity.protocol.limits import LIFT_SEARCH_MAX
 from comity.protocol.outcome import Mode, Need
+from world import INSTITUTE, NORTH, START, World, policy_body
 
 BASE = """
 @id("base") permit(principal, action == Action::"materialize", resource is Asset);
 @id("base-columns") permit(principal, action == Action::"include", resource is Column);
 """
-EITHER = BASE + """
+EITHER = (
+    BASE
+    + """
 @id("either") @mode("defer") @reason("approval_missing")
 @needs("approval(class=data-steward); approval(class=data-protection-officer)")
 forbid(principal, action == Action::"materialize", resource is Asset)
 unless { context.approvals.containsAny(["data-steward", "data-protection-officer"]) };
 """
-BOTH = BASE + """
+)
+BOTH = (
+    BASE
+    + """
 @id("one") @mode("defer") @reason("approval_missing") @needs("approval(class=data-steward)")
 forbid(principal, action == Action::"materialize", resource is Asset)
 unless { context.approvals.contains("data-steward") };
@@ -39,7 +44,10 @@ unless { context.approvals.contains("data-steward") };
 @id("two") @mode("defer") @reason("tier_low") @needs("tier(at_least=1)")
 forbid(principal, action == Action::"materialize", resource is Asset) when { context.tier < 1 };
 """
-STEPWISE = BASE + """
+)
+STEPWISE = (
+    BASE
+    + """
 @id("first") @mode("defer") @reason("tier_low") @needs("tier(at_least=1)")
 forbid(principal, action == Action::"materialize", resource is Asset) when { context.tier < 1 };
 
@@ -47,6 +55,7 @@ forbid(principal, action == Action::"materialize", resource is Asset) when { con
 forbid(principal, action == Action::"materialize", resource is Asset)
 when { context.tier >= 1 } unless { context.approvals.contains("data-steward") };
 """
+)
 
 
 def case_of(world: World, intent: SignedRecord, offered: Sequence[SignedRecord] = ()) -> Case:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec.inspect as mi
 import pytest
-from strategies import forms
 
+from comity.attestation.epochs import faults_tolerated, quorum_of
+from comity.attestation.signing import key_id
 from comity.protocol import frames
-from comity.protocol.encoding import Form
-from comity.protocol.envelope import Header
+from comity.protocol.encoding import Form, decode_value
+from comity.protocol.envelope import PAYLOAD_TYPE, Header
 from comity.protocol.governance import ColumnName, Suite
 from comity.protocol.governance_state import GovernanceState
 from comity.protocol.identifiers import (
@@ -30,7 +32,22 @@ from comity.protocol.identifiers import (
     SpiffeId,
     Timestamp,
 )
-from comity.protocol.outcome import Mode, Parameter, Ranges, Term
+from comity.protocol.limits import MEMBERS_MAX
+from comity.protocol.outcome import (
+    Cause,
+    Extent,
+    Mode,
+    Obligation,
+    Outcome,
+    Parameter,
+    Ranges,
+    Term,
+    full_extent,
+    meet,
+    supports,
+)
+from specimens import NORTH, key, specimens
+from strategies import forms
 
 SPEC = Path(__file__).parents[2] / "docs" / "spec"
 PAGES = ("record", "outcome", "governance", "execution", "accountability")
@@ -57,6 +74,7 @@ NAMED = {
 """The types of docs/spec/names.md section 6, by their Python types."""
 _NAMES = {repr(mi.type_info(kind)): name for kind, name in NAMED.items()}
 
+HEAD = "| field | type | required | meaning |\n|---|---|---|---|\n"
 # As wide as a digest, and none.
 NOT_DIGESTS = {"salt", "transport_key"}
 # `Term` is written by its three kinds; the others have tables of their own on the pages named.
@@ -118,10 +136,9 @@ def tables() -> Iterator[tuple[str, str, list[tuple[str, str, str]]]]:
         for section in re.split(r"^##", text, flags=re.MULTILINE)[1:]:
             heading = section.partition("\n")[0]
             for name in re.findall(r"`([A-Z][A-Za-z]*)`", heading):
+                table = section.partition(HEAD)[2].partition("\n\n")[0]
                 rows = [
-                    tuple(cell.strip() for cell in line.strip("|").split("|"))
-                    for line in section.splitlines()
-                    if line.startswith("| `")
+                    tuple(cell.strip() for cell in line.strip("|").split("|")) for line in table.splitlines()
                 ]
                 assert all(len(row) == 4 and row[3] for row in rows), f"{page}.md: {name}"
                 yield page, name, [(row[0], row[1], row[2]) for row in rows]
@@ -147,5 +164,81 @@ def test_no_page_specifies_a_form_that_is_not_there() -> None:
 def test_a_table_that_differs_would_be_seen() -> None:
     rows = rows_of(Header)
     assert ("`at`", "time", "yes") in rows
-    assert ("`scopes`", "array of 32 bytes, at most 16", "no") in rows
-    assert ("`name`", "text, at most 255", "no") in rows
+    assert ("`scopes`", "array of digest, at most 16", "no") in rows
+    assert ("`name`", "short text", "no") in rows
+
+
+# Examples
+
+
+def code_blocks(page: str) -> list[str]:
+    """The indented blocks of a page, without their indentation."""
+    text = (SPEC / f"{page}.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"(?:^    \S.*\n(?:^    .*\n)*)", text, flags=re.MULTILINE)
+    return [textwrap.dedent(block) for block in blocks]
+
+
+def test_the_example_of_the_encoding_is_what_it_says() -> None:
+    spelled = [
+        re.match(r"(?:[0-9a-f]{2} ?)+(?= )", line.strip()) for line in code_blocks("encoding")[0].splitlines()
+    ]
+    data = bytes.fromhex("".join(found[0] for found in spelled if found))
+    assert decode_value(data, 100) == {"code": "tier", "parameters": {"at_least": 1}}
+    text = (SPEC / "encoding.md").read_text(encoding="utf-8")
+    assert f"these {len(data)} bytes" in text
+    for other in (b"\xd9\x04tier", b"\xcc\x01"):
+        assert other.hex(" ") in text
+
+
+def test_the_example_of_a_record_is_the_golden_one() -> None:
+    record = specimens()["revocation"]
+    text = (SPEC / "record.md").read_text(encoding="utf-8")
+    shown = [
+        record.id,
+        record.header.body.digest,
+        record.header.coalition,
+        record.header.key,
+        *record.header.subject,
+    ]
+    assert [d.hex() for d in shown if d is not None and f"{d.hex()[:8]}..." not in text] == []
+    assert f"DSSEv1 40 {PAYLOAD_TYPE} {len(record.header_bytes)} " in text
+    assert f"{len(record.body_bytes or b'')} bytes" in text
+
+
+def test_the_example_of_a_key_is_the_golden_one() -> None:
+    public = key(NORTH).public
+    block = code_blocks("signatures")[0]
+    assert [line.split()[1] for line in block.splitlines()] == [
+        "ed25519",
+        public.value.hex(),
+        key_id(public).hex(),
+    ]
+
+
+def test_the_table_of_quorums_is_that_of_the_code() -> None:
+    text = (SPEC / "epochs.md").read_text(encoding="utf-8")
+    found = re.findall(r"^\| ([nfq]) \| ([0-9 |]+) \|$", text, re.MULTILINE)
+    rows = {name: [int(cell) for cell in cells.split(" | ")] for name, cells in found}
+    assert rows["n"] == list(range(1, MEMBERS_MAX + 1))
+    assert rows["f"] == [faults_tolerated(n) for n in rows["n"]]
+    assert rows["q"] == [quorum_of(n) for n in rows["n"]]
+
+
+def test_the_example_of_a_meet_holds() -> None:
+    full = full_extent(1, 5)
+    obligation = Obligation(code="min_group_rows", parameters={"column": "inst", "rows": 5})
+    some = Extent(items=((0, 0),), columns=((1, 2), (4, 4)))
+    left = Outcome(mode=Mode.RESTRICT, extent=some, causes=(Cause(code="quasi_identifier"),))
+    right = Outcome(
+        mode=Mode.RESTRICT, extent=full, causes=(Cause(code="small_group"),), obligations=(obligation,)
+    )
+    both = meet(left, right, full)
+    assert both.extent == some
+    assert [cause.code for cause in both.causes] == ["small_group", "quasi_identifier"]
+    assert both.obligations == (obligation,)
+    time_alone = Outcome(mode=Mode.RESTRICT, extent=Extent(((0, 0),), ((1, 1),)), obligations=(obligation,))
+    assert supports(both, time_alone)
+    age = Outcome(mode=Mode.RESTRICT, extent=Extent(((0, 0),), ((3, 3),)), obligations=(obligation,))
+    free = Outcome(mode=Mode.RESTRICT, extent=some)
+    all_of_it = Outcome(mode=Mode.EXECUTE, extent=some, obligations=(obligation,))
+    assert [supports(both, claim) for claim in (age, free, all_of_it)] == [False, False, False]
