@@ -227,8 +227,8 @@ class Holdings:
         for subject in header.subject:
             self._about.setdefault(subject, set()).add(verified.id)
         if header.kind in ("taxonomy", "policy"):
-            slot = (header.kind, header.body.digest)
-            self._by_body[slot] = min(self._by_body.get(slot, verified.id), verified.id)
+            named = (header.kind, header.body.digest)
+            self._by_body[named] = min(self._by_body.get(named, verified.id), verified.id)
             self._governance = None
 
     def peek(self, record_id: bytes) -> AnyRecord | None:

@@ -312,14 +312,19 @@ class Core:
 
     def admit(self, records: Iterable[SignedRecord], *, own: bool = False) -> Admission:
         """Verify and keep records, raise heads, and let deferred intents look again."""
-        admission = self.holdings.admit(records)
+        offered = list(records)
+        admission = self.holdings.admit(offered)
         kept = [record.record for record in admission.admitted]
-        if kept:
+        # One that was held already may have come with somebody's ask, and be a head that nobody has raised.
+        held = (self.holdings.peek(record.id) for record in offered if record.header.kind == "actuation")
+        made = {record.id: record for record in (*admission.admitted, *held) if record is not None}
+        if kept or made:
             adverse = any(record.is_adverse() for record in admission.admitted)
             with self.store.batch(durable=adverse):
                 self.store.put(kept, own=own)
-                for record in admission.admitted:
+                for record in made.values():
                     self._raise_head(record)
+        if kept:
             if any(record.header.kind in _CHANGING for record in admission.admitted):
                 self.outbox.append(GovernanceChanged())
             self.request(NewsArrived())

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, Final, Protocol, cast
+from typing import Any, Protocol, cast
 
 import msgspec
 import structlog
@@ -41,9 +41,6 @@ from comity.protocol.envelope import SignedRecord
 from comity.protocol.errors import ComityError, ConfigError, VerificationError
 from comity.protocol.limits import ASK_AHEAD_S
 from comity.protocol.records import decode_body
-
-MAINTAIN_EVERY_S: Final = 5.0
-"""How often the store does what would else be done inside of somebody's write."""
 
 log = structlog.get_logger("comity.node")
 
@@ -186,7 +183,6 @@ async def _run(
             await nursery.start(service.run, transport)
             await nursery.start(surroundings.serve)
             nursery.start_soon(surroundings.follow)
-            nursery.start_soon(_maintain, service)
             ready(surroundings.ready())
             await _stopped(stop)
             log.info("stopping")
@@ -334,12 +330,6 @@ class _Surroundings:
             Surroundings(self.house.config, self.house.tokens, self.addresses, self.listens),
         )
         await serve_on_socket(app, self.house.home.socket, task_status=task_status)
-
-
-async def _maintain(service: Service) -> None:
-    while True:
-        await trio.sleep(MAINTAIN_EVERY_S)
-        await service.call(service.core.store.maintain)
 
 
 async def _stopped(stop: trio.Event | None) -> None:

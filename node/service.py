@@ -70,6 +70,7 @@ class Service:
         self._woken = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._asking = 0
+        self._idle = trio.Event()
         self._governance = trio.Event()
         self._failure: StoreError | None = None
         self._failed = trio.Event()
@@ -217,10 +218,10 @@ class Service:
         """The nodes of a member that are connected, in the order of their names."""
         return sorted(name for name in self.connected_nodes() if member_of(name) == member)
 
-    @property
-    def asking(self) -> int:
-        """Asks that still wait for somebody's answer."""
-        return self._asking
+    async def idle(self) -> None:
+        """Wait until no ask waits for anybody's answer."""
+        if self._asking:
+            await self._idle.wait()
 
     async def _send_ask(self, item: OutgoingAsk) -> None:
         self._asking += 1
@@ -234,6 +235,9 @@ class Service:
                     nursery.start_soon(self._ask_self, item)
         finally:
             self._asking -= 1
+            if not self._asking:
+                self._idle.set()
+                self._idle = trio.Event()
 
     async def _ask_self(self, item: OutgoingAsk) -> None:
         member = self._core.identity.member

@@ -13,7 +13,8 @@ Spec: docs/spec/encoding.md.
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeAlias, TypeVar
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias, TypeGuard, TypeVar
 
 import msgpack
 import msgspec
@@ -134,7 +135,7 @@ def _unpack(data: bytes, bytes_max: int, array_max: int) -> Value:
 
 def _problem(value: Any, depth: int) -> str | None:
     """What puts a value outside of the model, or None."""
-    kind = type(value)
+    kind: type[object] = value.__class__
     if kind is str:
         return "a text that is too long" if _is_too_long(value) else None
     if kind is bytes or kind is bool:
@@ -164,13 +165,23 @@ def _problem(value: Any, depth: int) -> str | None:
 
 def _is_plain(value: Any) -> bool:
     """Whether a value is plainly within the model: most are, and need no closer look."""
-    kind = type(value)
-    return kind is bytes or (kind is str and len(value) < _PLAIN_TEXT) or (kind is int and 0 <= value <= INT_MAX)
+    kind: type[object] = value.__class__
+    return (
+        kind is bytes or (kind is str and len(value) < _PLAIN_TEXT) or (kind is int and 0 <= value <= INT_MAX)
+    )
 
 
 def _is_too_long(text: str) -> bool:
     # UTF-8 takes at most four bytes for one code point, so most texts need not be written to be measured.
     return len(text) * 4 > STRING_BYTES_MAX and len(text.encode(errors="surrogatepass")) > STRING_BYTES_MAX
+
+
+def _is_map(value: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict)
+
+
+def _is_array(value: Any) -> TypeGuard[Sequence[Any]]:
+    return isinstance(value, list | tuple)
 
 
 def _compare_known(again: Any, value: Any, where: str) -> None:
@@ -179,14 +190,15 @@ def _compare_known(again: Any, value: Any, where: str) -> None:
     `again` is the value as this reader understands it; a difference means a field that is unknown here, or
     one that is written although it equals its default.
     """
-    if isinstance(again, dict) and isinstance(value, dict):
-        for key in value.keys() & again.keys():
-            _compare_known(again[key], value[key], f"{where}.{key[:80]}")
+    if _is_map(again) and _is_map(value):
+        for key in value:
+            if key in again:
+                _compare_known(again[key], value[key], f"{where}.{key[:80]}")
         unknown = {key: item for key, item in value.items() if key not in again}
         if unknown:
             _check_unknown(unknown, value.get("critical", []), where)
         return
-    if isinstance(again, (list, tuple)) and isinstance(value, list):
+    if _is_array(again) and _is_array(value):
         if len(again) != len(value):
             raise DecodeError(f"{where}: not the canonical list")
         for left, right in zip(again, value, strict=True):
@@ -197,7 +209,7 @@ def _compare_known(again: Any, value: Any, where: str) -> None:
 
 
 def _check_unknown(unknown: dict[str, Any], critical: Any, where: str) -> None:
-    if not isinstance(critical, list) or not all(isinstance(name, str) for name in critical):
+    if not _is_array(critical) or not all(isinstance(name, str) for name in critical):
         raise DecodeError(f"{where}: `critical` is not a list of names")
     names = frozenset(critical)
     for key, item in unknown.items():

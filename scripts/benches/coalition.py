@@ -8,13 +8,12 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from world import World, policy_body, taxonomy_body
-from world import START as WORLD_START
-
 from comity.attestation.authoring import NO_SALT
 from comity.protocol.envelope import SignedRecord
 from comity.protocol.execution import CodeReference, Intent, Item, ItemClass, RunReference
 from comity.protocol.identifiers import sha256
+from world import START as WORLD_START
+from world import World, policy_body, taxonomy_body
 
 YEAR: Final = 365 * 24 * 3600
 LINKS: Final = 5
@@ -39,11 +38,15 @@ def rules() -> str:
     text = [
         '@id("base") permit(principal, action == Action::"materialize", resource);',
         '@id("base-columns") permit(principal, action == Action::"include", resource);',
-        '@id("quasi") @mode("restrict") @reason("quasi_identifier")\n'
-        'forbid(principal, action == Action::"include", resource)\n'
-        'when { resource.column_class == "quasi_identifier" };',
-        '@id("unneeded") @mode("restrict") @reason("column_not_needed")\n'
-        'forbid(principal, action == Action::"include", resource) unless { resource.named };',
+        (
+            '@id("quasi") @mode("restrict") @reason("quasi_identifier")\n'
+            'forbid(principal, action == Action::"include", resource)\n'
+            'when { resource.column_class == "quasi_identifier" };'
+        ),
+        (
+            '@id("unneeded") @mode("restrict") @reason("column_not_needed")\n'
+            'forbid(principal, action == Action::"include", resource) unless { resource.named };'
+        ),
     ]
     for number in range(16):
         condition = CONDITIONS[number % len(CONDITIONS)].replace("{n}", str(number % 4 + 1))

@@ -8,7 +8,7 @@ voter per vote beside what cannot be avoided.
 from __future__ import annotations
 
 import argparse
-import datetime
+import datetime as dt
 import json
 import os
 import platform
@@ -108,7 +108,7 @@ def percentile(values: list[float], share: float) -> float:
 
 
 def figure(
-    name: str, value: float, unit: str, floor: float | None, aim: float | None, rate: bool = False
+    name: str, value: float, unit: str, floor: float | None, aim: float | None, *, rate: bool = False
 ) -> dict[str, Any]:
     ratio = None if floor is None else (floor / value if rate else value / floor)
     met = None if aim is None or ratio is None else ratio <= aim
@@ -132,15 +132,15 @@ def certificate(directory: Path) -> str:
 
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     made = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
         .sign(key, hashes.SHA256())
     )
     path = directory / "tls.pem"

@@ -19,9 +19,8 @@ from typing import Any
 
 import structlog
 import trio
-from benches.coalition import build, chains, intent, names
-from world import ENGINE
 
+from benches.coalition import build, chains, intent, names
 from comity.gossip.libp2p_transport import Libp2pTransport
 from comity.gossip.transport import Peer
 from comity.node.clock import SystemClock
@@ -30,6 +29,7 @@ from comity.node.service import Service
 from comity.node.store_sqlite import SqliteStore
 from comity.node.worker import Worker
 from comity.protocol.identifiers import sha256
+from world import ENGINE
 
 ECHO = b"ECHO"
 
@@ -109,8 +109,7 @@ class BenchNode:
             raise SystemExit(
                 f"not permitted: {pursuit.standing if pursuit else ''} {why} {pursuit and pursuit.declined}"
             )
-        while self.service.asking:
-            await trio.sleep(0.0005)
+        await self.service.idle()
         return took
 
     def sizes(self) -> tuple[int, int]:

@@ -188,7 +188,7 @@ def test_voter_that_votes_twice_counts_once() -> None:
     )
     north.holdings.admit([twin])
     both = [vote, north.holdings.get(twin.id), pursuit.votes[NORTH]]
-    assert isinstance(tally(both, pursuit.ask, pursuit.intent, north.holdings.epoch), Undecided)  # type: ignore[arg-type]
+    assert isinstance(tally(both, pursuit.ask, pursuit.intent, north.holdings.epoch), Undecided)
 
 
 def test_adverse_record_known_to_one_voter_only() -> None:
@@ -257,16 +257,16 @@ def test_duplicate_key_counted_twice() -> None:
     north.holdings.admit([twin])
     assert north.holdings.get(twin.id) is not None
     three = [pursuit.votes[NORTH], vote, north.holdings.get(twin.id)]
-    result = tally(three, pursuit.ask, pursuit.intent, north.holdings.epoch)  # type: ignore[arg-type]
+    result = tally(three, pursuit.ask, pursuit.intent, north.holdings.epoch)
     assert isinstance(result, Undecided)
     permit = msgspec.structs.replace(
         pursuit.permit.body,
         votes=tuple(sorted(v.id for v in three)),
-        salt=NO_SALT,  # type: ignore[union-attr]
+        salt=NO_SALT,
     )
     record = north.node.write("permit", permit, START, subject=(pursuit.intent.id,))
     north.holdings.admit([record])
-    held = {v.id: v for v in three}  # type: ignore[union-attr]
+    held = {v.id: v for v in three}
     problem = permit_problem(north.holdings.get(record.id), pursuit.intent, held, north.holdings.epoch)  # type: ignore[arg-type]
     assert problem is not None
     assert problem.cause.code == "vote_twice"
@@ -324,28 +324,6 @@ def test_live_owner_cannot_be_outvoted() -> None:
     assert with_north.standing == "permitted"
 
 
-def test_older_consent_named_although_a_newer_one_is_held() -> None:
-    """A requester that names an owner's superseded policy is judged with the newer one."""
-    world = World()
-    institute = world[INSTITUTE]
-    south = released(world, SOUTH)
-    world.tell(*lineage_of(world, south), only=[INSTITUTE])
-    old = world[SOUTH].owner_policy(1, released=("standing", START + YEAR))
-    new = world[SOUTH].owner_policy(
-        2,
-        released=("standing", START + YEAR),
-        rules='@id("stop") @mode("refuse") @reason("owner_stopped")\n'
-        'forbid(principal, action == Action::"materialize", resource);\n'
-        '@id("ok") permit(principal, action, resource);',
-    )
-    world.tell(old)
-    world.tell(new, only=[NORTH, SOUTH, BOARD])
-    pursuit = world.decide(institute.intent("plain/x", inputs=(south.id,)))
-    assert pursuit.standing == "refused"
-    assert "owner_stopped" in causes(pursuit)
-    assert all(new.id in v.body.adverse for m, v in pursuit.votes.items() if m != INSTITUTE)
-
-
 def test_approval_by_the_requester_itself() -> None:
     world = World()
     institute = world[INSTITUTE]
@@ -389,33 +367,6 @@ def test_approval_of_something_else_than_was_shown() -> None:
     again = institute.intent("pooled", run="again")
     institute.holdings.admit([world[SOUTH].approve("operator/dpo", again)])
     assert world.decide(again).standing == "permitted"
-
-
-def test_adverse_record_against_an_approval_defers_and_does_not_refuse() -> None:
-    """The meet of *execute* and *defer* is *defer*, with what is needed named."""
-    world = World()
-    institute, south = world[INSTITUTE], world[SOUTH]
-    south.credential(
-        "operator/dpo",
-        classes=("data-protection-officer",),
-        actions=("approve",),
-        assets=(f"{INSTITUTE}/**",),
-    )
-    credential = south.credentials["operator/dpo"][1]
-    world.tell(credential, south.revoke(credential.id))
-    intent = institute.intent("pooled")
-    institute.holdings.admit([south.approve("operator/dpo", intent)])
-    pursuit = world.decide(intent)
-    assert pursuit.standing == "deferred"
-    assert needs(pursuit) == {"approval"}
-    assert all(v.body.adverse for v in pursuit.votes.values())
-
-
-def test_policy_that_does_not_compile_is_nobodys_policy() -> None:
-    world = World()
-    broken = world[NORTH].owner_policy(rules="forbid(principal, action, resource) when { nonsense };")
-    admission = world[SOUTH].holdings.admit([broken])
-    assert [record.id for record, _ in admission.rejected] == [broken.id]
 
 
 def test_agent_that_does_more_than_it_was_delegated() -> None:

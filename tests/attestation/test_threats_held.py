@@ -222,3 +222,52 @@ def test_member_that_revokes_anothers_certificate_cuts_nobody_off() -> None:
     assert {peer.name for peer in peers_from(core, {})} == everybody
     core.admit([world[SOUTH].revoke(world[SOUTH].certificate.id)])
     assert len(peers_from(core, {})) == len(everybody) - 1
+
+
+def test_adverse_record_against_an_approval_defers_and_does_not_refuse() -> None:
+    """The meet of *execute* and *defer* is *defer*, with what is needed named."""
+    world = World()
+    institute, south = world[INSTITUTE], world[SOUTH]
+    south.credential(
+        "operator/dpo",
+        classes=("data-protection-officer",),
+        actions=("approve",),
+        assets=(f"{INSTITUTE}/**",),
+    )
+    credential = south.credentials["operator/dpo"][1]
+    world.tell(credential, south.revoke(credential.id))
+    intent = institute.intent("pooled")
+    institute.holdings.admit([south.approve("operator/dpo", intent)])
+    pursuit = world.decide(intent)
+    assert pursuit.standing == "deferred"
+    assert {need.code for need in pursuit.needs} == {"approval"}
+    assert all(v.body.adverse for v in pursuit.votes.values())
+
+
+def test_policy_that_does_not_compile_is_nobodys_policy() -> None:
+    world = World()
+    broken = world[NORTH].owner_policy(rules="forbid(principal, action, resource) when { nonsense };")
+    admission = world[SOUTH].holdings.admit([broken])
+    assert [record.id for record, _ in admission.rejected] == [broken.id]
+
+
+def test_older_consent_named_although_a_newer_one_is_held() -> None:
+    """A requester that names an owner's superseded policy is judged with the newer one."""
+    world = World()
+    institute = world[INSTITUTE]
+    south = released(world, SOUTH)
+    share(world, SOUTH, INSTITUTE)
+    old = world[SOUTH].owner_policy(1, released=("standing", START + YEAR))
+    new = world[SOUTH].owner_policy(
+        2,
+        released=("standing", START + YEAR),
+        rules='@id("stop") @mode("refuse") @reason("owner_stopped")\n'
+        'forbid(principal, action == Action::"materialize", resource);\n'
+        '@id("ok") permit(principal, action, resource);',
+    )
+    world.tell(old)
+    world.tell(new, only=[NORTH, SOUTH, BOARD])
+    pursuit = world.decide(institute.intent("plain/x", inputs=(south.id,)))
+    assert pursuit.standing == "refused"
+    assert "owner_stopped" in codes(pursuit)
+    assert all(new.id in v.body.adverse for m, v in pursuit.votes.items() if m != INSTITUTE)
