@@ -98,7 +98,7 @@ def lint_policy(
 
     def say(out: Console) -> None:
         for problem in problems:
-            hint = f" (perhaps: {problem.hint})" if problem.hint else ""
+            hint = f" ({problem.hint})" if problem.hint else ""
             out.print(
                 f"{rules_path}:{problem.line}:{problem.column}: {problem.severity}: {problem.message}"
                 f" [{problem.code}]{hint}"

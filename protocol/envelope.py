@@ -12,7 +12,7 @@ Spec: docs/spec/record.md.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -196,10 +196,10 @@ def decode_record(data: bytes) -> SignedRecord:
     Raises:
         DecodeError: malformed, not canonical, over a limit, of an unknown payload type or kind.
     """
-    value = decode_value(data, RECORD_BYTES_MAX)
+    value: Any = decode_value(data, RECORD_BYTES_MAX)
     match value:
-        case [str(payload_type), bytes(header_bytes), list(raw), bytes(body)]:
-            pass
+        case [str(payload_type), bytes(header_bytes), list(), bytes(body)]:
+            raw: list[Any] = value[2]
         case _:
             raise DecodeError("a record is an array of payload type, header, signatures and body")
     if payload_type != PAYLOAD_TYPE:

@@ -137,9 +137,7 @@ class Observation(Form, frozen=True):
     shown: Digest | None = None
     not_after: Timestamp = 0
     weight: PartsPerMillion = 0
-    parameters: Annotated[dict[str, Parameter], msgspec.Meta(max_length=16)] = msgspec.field(
-        default_factory=dict
-    )
+    parameters: Annotated[dict[str, Parameter], msgspec.Meta(max_length=16)] = {}  # noqa: RUF012  # msgspec copies it
     critical: tuple[ShortText, ...] = ()
 
 

@@ -53,9 +53,7 @@ class Term(Form, frozen=True):
     """A stable code with typed parameters. People read the code's page; programs read the parameters."""
 
     code: Code
-    parameters: Annotated[dict[str, Parameter], msgspec.Meta(max_length=8)] = msgspec.field(
-        default_factory=dict
-    )
+    parameters: Annotated[dict[str, Parameter], msgspec.Meta(max_length=8)] = {}  # noqa: RUF012  # msgspec copies it
 
 
 class Obligation(Term, frozen=True):
@@ -74,9 +72,7 @@ class Cause(Form, frozen=True):
 
     code: Code
     rule: ShortText = ""
-    parameters: Annotated[dict[str, Parameter], msgspec.Meta(max_length=8)] = msgspec.field(
-        default_factory=dict
-    )
+    parameters: Annotated[dict[str, Parameter], msgspec.Meta(max_length=8)] = {}  # noqa: RUF012  # msgspec copies it
 
 
 _EXTENT_EMPTY: Final = Cause(code="extent_empty")

@@ -81,7 +81,7 @@ class State:
     def rivals(self, record: AnyRecord) -> tuple[AnyRecord, ...]:
         """Other records with the same author, kind, name and number: with one held, neither counts."""
         key = number_key(record)
-        ids = self._numbered.get(key, set()) if key is not None else set()
+        ids = self._numbered.get(key, set()) if key is not None else set[bytes]()
         return tuple(self._by_id[i] for i in sorted(ids - {record.id}))
 
     def successors(self, record: AnyRecord) -> tuple[AnyRecord, ...]:
