@@ -12,7 +12,7 @@ Spec: docs/spec/record.md.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, cast
 
 import msgspec
 
@@ -199,7 +199,7 @@ def decode_record(data: bytes) -> SignedRecord:
     value: Any = decode_value(data, RECORD_BYTES_MAX)
     match value:
         case [str(payload_type), bytes(header_bytes), list(), bytes(body)]:
-            raw: list[Any] = value[2]
+            raw = cast("list[Any]", value[2])
         case _:
             raise DecodeError("a record is an array of payload type, header, signatures and body")
     if payload_type != PAYLOAD_TYPE:

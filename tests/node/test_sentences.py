@@ -28,8 +28,8 @@ TECHNICAL = frozenset(
         "ask_not_the_requesters", "claim_unsupported", "column_twice", "credential_wrong", "engine_unknown",
         "epoch_unknown", "governance_state_wrong", "intent_early", "item_twice", "owners_many",
         "permit_foreign", "permit_of_another_epoch", "permit_wrong", "realm_mixed", "record_foreign",
-        "refusal_foreign", "scope_wrong", "vote_before_epoch", "vote_by_stranger", "vote_key_not_in_force", "vote_missing",
-        "vote_of_another_epoch", "vote_spliced", "vote_twice", "vote_wrong",
+        "refusal_foreign", "scope_wrong", "vote_before_epoch", "vote_by_stranger",
+        "vote_key_not_in_force", "vote_missing", "vote_of_another_epoch", "vote_spliced", "vote_twice", "vote_wrong",
     }
 )  # fmt: skip
 
