@@ -207,7 +207,7 @@ def status(
     until: Annotated[
         Literal["quorum", "all"] | None,
         typer.Option(
-            help="Wait until a quorum, or all members, are in reach; status 1 if they are not in time."
+            help="Wait until it votes and a quorum, or all members, are in reach; status 1 if not in time."
         ),
     ] = None,
     within: Annotated[
@@ -230,7 +230,7 @@ def status(
 
 
 def _reached(said: Any, until: str) -> bool:
-    if not said["governance_complete"]:
+    if not (said["governance_complete"] and said["votes"]):
         return False
     return bool(said["quorum_reachable"] if until == "quorum" else said["reachable"] == len(said["members"]))
 
@@ -242,6 +242,8 @@ def _say_status(out: Console, said: Any) -> None:
     out.print(
         f"{said['reachable']} of {len(said['members'])} members in reach, {said['quorum']} needed: {decides}."
     )
+    if not said["votes"]:
+        out.print("It votes in a few seconds: on nothing that was asked before it began.")
     if not said["governance_complete"]:
         out.print("Taxonomy or policies of the epoch have not arrived yet: nothing can be judged.")
     if not said["engine_accepted"]:

@@ -48,3 +48,13 @@ def configure_log(level: LogLevel, stream: TextIO) -> None:
     root.setLevel(threshold)
     for name in _NOISY:
         logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
+
+
+def rejoin_libp2p(level: LogLevel) -> None:
+    """Bring libp2p's log back into the node's: importing it cuts its logger off. Call it after the import.
+
+    What it reports as errors is what a peer that goes away looks like, which the node's own lines say better.
+    """
+    logger = logging.getLogger("libp2p")
+    logger.propagate = True
+    logger.setLevel(logging.WARNING if level == "debug" else logging.CRITICAL)

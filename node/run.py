@@ -108,7 +108,9 @@ def read_house(home: Home) -> House:
 def libp2p_transport(house: House, handler: Handler) -> RunningTransport:
     """The real network. Importing it takes seconds, so that happens here."""
     from comity.gossip.libp2p_transport import Libp2pTransport
+    from comity.node.log_lines import rejoin_libp2p
 
+    rejoin_libp2p(house.config.log_level)
     # It spreads redialling and decides nothing else.
     rng = Random()  # noqa: S311
     return Libp2pTransport(

@@ -25,6 +25,7 @@ from comity.protocol.errors import DecodeError
 from comity.protocol.execution import Actuation, Attestation, Intent, Permit, Refusal, Vote
 from comity.protocol.governance import AssetRule, Credential, NodeCertificate, Policy
 from comity.protocol.governance_state import GovernanceState
+from comity.protocol.limits import START_MARGIN_S
 from comity.protocol.records import decode_body
 from comity.protocol.verified import VerifiedRecord
 
@@ -63,6 +64,8 @@ def status(core: Core, connected: frozenset[str], addresses: tuple[str, ...]) ->
         "listens": list(addresses),
         "started": core.clock.started,
         "now": core.clock.now(),
+        # Of what it was asked before it began it knows nothing, so it votes on nothing from then.
+        "votes": core.clock.now() > core.clock.started + START_MARGIN_S,
         "members": [
             {"member": name, "connected": name in reachable, "self": name == me.member}
             for name in sorted(epoch.members)
