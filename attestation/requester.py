@@ -43,6 +43,9 @@ VOTES_WAIT_S: Final = 5.0
 NEWS_GAP_S: Final = 1.0
 """Least time between two asks of one intent when news arrives: t is a whole second and never used twice."""
 
+HURRIES_MAX: Final = 5
+"""Asks of one intent that come early because a member says that it is starting: a liar always says so."""
+
 Standing: TypeAlias = Literal["asking", "permitted", "refused", "deferred", "held", "expired"]
 """`held`: fewer than a quorum answered; a local state, under the same intent, that goes on by itself."""
 
@@ -143,6 +146,7 @@ class Pursuit:
     asked_at: float = 0.0
     ask_next: float | None = None
     backoff: float = ASK_BACKOFF_S_MIN
+    hurries: int = 0
     permit: VerifiedRecord[Permit] | None = None
     refusal: VerifiedRecord[Refusal] | None = None
     causes: tuple[Cause, ...] = ()
@@ -383,8 +387,13 @@ class Requester:
         wake: tuple[Effect, ...] = ()
         if silent:
             # Somebody did not answer: try again by itself. Where all answered only news can change anything.
-            pursuit.ask_next = now + pursuit.backoff
-            pursuit.backoff = min(pursuit.backoff * 2, ASK_BACKOFF_S_MAX)
+            if "starting" in pursuit.declined.values() and pursuit.hurries < HURRIES_MAX:
+                # It is back, and votes on what is asked a few seconds later.
+                pursuit.hurries += 1
+                pursuit.ask_next = now + START_MARGIN_S + 1
+            else:
+                pursuit.ask_next = now + pursuit.backoff
+                pursuit.backoff = min(pursuit.backoff * 2, ASK_BACKOFF_S_MAX)
             wake = (WakeAt(pursuit.ask_next),)
         return (*self._settle(pursuit, standing), *wake)
 

@@ -228,26 +228,11 @@ def measure(members: int, rounds: int, many: int, directory: Path, pem: str, pro
     return said
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="scripts/bench decide", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="only the JSON line")
-    parser.add_argument("--rounds", type=int, default=200, help="decisions per latency figure")
-    parser.add_argument("--many", type=int, default=200, help="decisions per rate figure")
-    options = parser.parse_args()
-
-    def progress(text: str) -> None:
-        print(f"  {text}", file=sys.stderr, flush=True)
-
-    with tempfile.TemporaryDirectory() as folder:
-        directory = Path(folder)
-        pem = certificate(directory)
-        load = os.getloadavg()[0]
-        four = measure(4, options.rounds, options.many, directory, pem, progress)
-        seven = measure(7, options.rounds, 0, directory, pem, progress)
-        floor = unavoidable()
+def figures_of(four: dict[str, Any], seven: dict[str, Any], floor: dict[str, float]) -> list[dict[str, Any]]:
+    """The figures with their floors and aims."""
     cpu_floor = seven["echo_cpu"] + floor["total"]
     voter = seven["voter_cpu"]
-    figures = [
+    return [
         figure(
             "latency_p50_n4",
             statistics.median(four["decide"]),
@@ -279,13 +264,19 @@ def main() -> None:
         figure("throughput_n4", four["many"]["decide"], "1/s", four["many"]["echo"], AIM_LATENCY, rate=True),
         figure("voter_cpu_n7", voter, "s", cpu_floor, AIM_CPU),
     ]
-    machine = {
+
+
+def machine_of(
+    rounds: int, load: float, floor: dict[str, float], four: dict[str, Any], seven: dict[str, Any]
+) -> dict[str, Any]:
+    """Where it was measured, and how far the single measurements lie apart (least, median, most)."""
+    return {
         "processor": platform.machine(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "load_before": round(load, 2),
         "load_after": round(os.getloadavg()[0], 2),
-        "rounds": options.rounds,
+        "rounds": rounds,
         "floor_parts": {name: round(value, 7) for name, value in floor.items()},
         "spread": {
             name: [round(f(values), 6) for f in (min, statistics.median, max)]
@@ -298,6 +289,27 @@ def main() -> None:
             )
         },
     }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="scripts/bench decide", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="only the JSON line")
+    parser.add_argument("--rounds", type=int, default=200, help="decisions per latency figure")
+    parser.add_argument("--many", type=int, default=200, help="decisions per rate figure")
+    options = parser.parse_args()
+
+    def progress(text: str) -> None:
+        print(f"  {text}", file=sys.stderr, flush=True)
+
+    with tempfile.TemporaryDirectory() as folder:
+        directory = Path(folder)
+        pem = certificate(directory)
+        load = os.getloadavg()[0]
+        four = measure(4, options.rounds, options.many, directory, pem, progress)
+        seven = measure(7, options.rounds, 0, directory, pem, progress)
+        floor = unavoidable()
+    figures = figures_of(four, seven, floor)
+    machine = machine_of(options.rounds, load, floor, four, seven)
     if not options.json:
         for entry in figures:
             print(

@@ -17,37 +17,59 @@ from stories import COLUMNS, permit_of, released, share
 from world import BOARD, INSTITUTE, NORTH, SOUTH, START, YEAR, World
 
 
-def build() -> Bundle:
-    """Every outcome, cause and need that the judgement knows, as far as this world can bring it about."""
-    world = World()
-    north, south, institute = world[NORTH], world[SOUTH], world[INSTITUTE]
-    votes: list[bytes] = []
+class _Telling:
+    """The world, what the parts of the story hand on, and the votes that were cast."""
 
-    def ask(intent: SignedRecord, *offered: SignedRecord) -> Any:
-        pursuit = world.decide(intent, offered)
+    def __init__(self) -> None:
+        self.world = World()
+        self.votes: list[bytes] = []
+        self.inputs: list[bytes] = []
+        self.made = b""
+
+    def ask(self, intent: SignedRecord, *offered: SignedRecord) -> Any:
+        pursuit = self.world.decide(intent, offered)
         chosen = pursuit.votes.get(BOARD) or next(iter(pursuit.votes.values()))
-        votes.append(chosen.id)
-        world[intent.header.member].holdings.admit([v.record for v in pursuit.votes.values()])
+        self.votes.append(chosen.id)
+        self.world[intent.header.member].holdings.admit([v.record for v in pursuit.votes.values()])
         return pursuit
 
-    # Plain work, refused work, both in one intent.
-    ask(north.intent("plain/a"))
-    ask(north.intent("forbidden/a"))
-    ask(north.intent("plain/a", "forbidden/b", run="both"))
-    ask(north.intent(f"{SOUTH}/plain/a"))
-    # Lineage, restriction, owners, consent, transitions.
-    inputs = []
+
+def build() -> Bundle:
+    """Every outcome, cause and need that the judgement knows, as far as this world can bring it about."""
+    telling = _Telling()
+    for part in (_plain, _lineage, _tiers, _approvals, _delegation, _adverse):
+        part(telling)
+    return export_bundle(telling.votes, _everything(telling.world))
+
+
+def _plain(telling: _Telling) -> None:
+    """Plain work, refused work, both in one intent."""
+    north = telling.world[NORTH]
+    telling.ask(north.intent("plain/a"))
+    telling.ask(north.intent("forbidden/a"))
+    telling.ask(north.intent("plain/a", "forbidden/b", run="both"))
+    telling.ask(north.intent(f"{SOUTH}/plain/a"))
+
+
+def _lineage(telling: _Telling) -> None:
+    """Lineage, restriction, owners, consent, transitions."""
+    world = telling.world
+    north = telling.world[NORTH]
+    south = telling.world[SOUTH]
+    institute = telling.world[INSTITUTE]
     for name in (NORTH, SOUTH):
-        inputs.append(released(world, name).id)
+        telling.inputs.append(released(world, name).id)
         share(world, name, INSTITUTE)
     restricted = north.intent(
         "released", inputs=(), columns=COLUMNS, purpose="survival_study", run="restricted"
     )
-    ask(restricted)
-    ask(north.intent("released", columns=("inst", "age"), purpose="survival_study", run="nothing-left"))
-    ask(institute.intent("plain/live", inputs=inputs))
+    telling.ask(restricted)
+    telling.ask(
+        north.intent("released", columns=("inst", "age"), purpose="survival_study", run="nothing-left")
+    )
+    telling.ask(institute.intent("plain/live", inputs=telling.inputs))
     world.tell(south.owner_policy(1, released=("standing", START + YEAR)))
-    ask(institute.intent("plain/standing", inputs=inputs))
+    telling.ask(institute.intent("plain/standing", inputs=telling.inputs))
     world.tell(
         south.owner_policy(
             2,
@@ -57,21 +79,33 @@ def build() -> Bundle:
             'forbid(principal, action == Action::"materialize", resource) when { principal.kind == "agent" };',
         )
     )
-    made = institute.actuate(permit_of(world, institute.intent("plain/made", inputs=inputs)))
+    made = institute.actuate(permit_of(world, institute.intent("plain/made", inputs=telling.inputs)))
     world.tell(north.transition(f"{INSTITUTE}/plain/after"), south.transition(f"{INSTITUTE}/plain/after"))
-    ask(institute.intent("plain/after", inputs=(made.id,)))
-    ask(institute.intent("plain/unknown", inputs=(sha256(b"no such actuation"),)))
-    # Tier and slope.
+    telling.ask(institute.intent("plain/after", inputs=(made.id,)))
+    telling.ask(institute.intent("plain/unknown", inputs=(sha256(b"no such actuation"),)))
+    telling.made = made.id
+
+
+def _tiers(telling: _Telling) -> None:
+    """Tier and slope."""
+    world = telling.world
+    institute = telling.world[INSTITUTE]
     guarded = institute.intent("guarded")
-    ask(guarded)
+    telling.ask(guarded)
     attested = institute.intent("guarded", run="attested")
-    high = institute.actuate(ask(attested, institute.evidence(attested)).permit.record)
-    ask(institute.intent("plain/low", inputs=(high.id,)))
+    high = institute.actuate(telling.ask(attested, institute.evidence(attested)).permit.record)
+    telling.ask(institute.intent("plain/low", inputs=(high.id,)))
     world.tell(institute.transition(f"{INSTITUTE}/plain/down", "trust", tier_to=0))
-    ask(institute.intent("plain/down", inputs=(high.id,)))
+    telling.ask(institute.intent("plain/down", inputs=(high.id,)))
     spliced = institute.intent("guarded", run="spliced")
-    ask(spliced, institute.evidence(attested))
-    # Approvals.
+    telling.ask(spliced, institute.evidence(attested))
+
+
+def _approvals(telling: _Telling) -> None:
+    """Approvals."""
+    world = telling.world
+    south = telling.world[SOUTH]
+    institute = telling.world[INSTITUTE]
     south.credential(
         "operator/dpo",
         classes=("data-protection-officer",),
@@ -80,14 +114,19 @@ def build() -> Bundle:
     )
     world.tell(south.credentials["operator/dpo"][1])
     pooled = institute.intent("pooled")
-    ask(pooled)
+    telling.ask(pooled)
     approved = institute.intent("pooled", run="approved")
     institute.holdings.admit([south.approve("operator/dpo", approved)])
-    ask(approved)
+    telling.ask(approved)
     stale = institute.intent("pooled", run="stale")
     institute.holdings.admit([south.approve("operator/dpo", stale, not_after=START - 1)])
-    ask(stale)
-    # Delegation, tickets, bounds, expiry.
+    telling.ask(stale)
+
+
+def _delegation(telling: _Telling) -> None:
+    """Delegation, tickets, bounds, expiry."""
+    world = telling.world
+    institute = telling.world[INSTITUTE]
     institute.credential("operator/lead", delegations=2)
     institute.credential(
         "agent/fitter", kind="agent", under="operator/lead", assets=(f"{INSTITUTE}/plain/**",), delegations=0
@@ -98,48 +137,55 @@ def build() -> Bundle:
         "automation/preview", kind="automation", held_by="node/n1", realms=("preview/feature",)
     )
     world.tell(*(record for _, record in institute.credentials.values()))
-    ask(institute.intent("plain/fit", who="agent/fitter"), institute.ticket("agent/fitter", ["plain/fit"]))
-    ask(institute.intent("plain/fit", who="agent/fitter", run="run-2"))
-    ask(
+    telling.ask(
+        institute.intent("plain/fit", who="agent/fitter"), institute.ticket("agent/fitter", ["plain/fit"])
+    )
+    telling.ask(institute.intent("plain/fit", who="agent/fitter", run="run-2"))
+    telling.ask(
         institute.intent("plain/fit", who="agent/fitter", run="run-3"),
         institute.ticket("agent/fitter", ["plain/other"], run="run-3"),
     )
-    ask(
+    telling.ask(
         institute.intent("guarded", who="agent/fitter", run="run-4"),
         institute.ticket("agent/fitter", ["guarded"], run="run-4"),
     )
-    ask(
+    telling.ask(
         institute.intent("plain/fit", who="agent/wide", run="run-5"),
         institute.ticket("agent/wide", ["plain/fit"], run="run-5"),
     )
-    ask(
-        institute.intent("plain/agent", who="agent/fitter", run="run-6", inputs=inputs),
+    telling.ask(
+        institute.intent("plain/agent", who="agent/fitter", run="run-6", inputs=telling.inputs),
         institute.ticket("agent/fitter", ["plain/**"], run="run-6"),
     )
-    ask(institute.intent("plain/old", who="automation/old"))
-    preview = ask(institute.intent("plain/p", who="automation/preview", realm="preview/feature"))
+    telling.ask(institute.intent("plain/old", who="automation/old"))
+    preview = telling.ask(institute.intent("plain/p", who="automation/preview", realm="preview/feature"))
     trial = institute.actuate(preview.permit.record)
-    ask(institute.intent("plain/q", inputs=(trial.id,)))
-    # Classes, corroboration, adverse records.
+    telling.ask(institute.intent("plain/q", inputs=(trial.id,)))
+
+
+def _adverse(telling: _Telling) -> None:
+    """Classes, corroboration, adverse records."""
+    world = telling.world
+    north = telling.world[NORTH]
+    institute = telling.world[INSTITUTE]
     own = institute.actuate(permit_of(world, institute.intent("plain/own")))
     mixed = ItemClass(
         asset=f"{INSTITUTE}/plain/mixed",
         items=(
             Item(generation=1, partition="a", inputs=(own.id,)),
-            Item(generation=1, partition="b", inputs=(made.id,)),
+            Item(generation=1, partition="b", inputs=(telling.made,)),
         ),
     )
-    ask(institute.intent(groups=(mixed,)))
+    telling.ask(institute.intent(groups=(mixed,)))
     corroborated = institute.intent("plain/corroborated", inputs=(own.id,))
     institute.holdings.admit([north.observe(own.id, "passed", weight=200_000)])
-    ask(corroborated)
+    telling.ask(corroborated)
     world.tell(institute.observe(own.id, "failed"))
-    ask(institute.intent("plain/failed", inputs=(own.id,)))
+    telling.ask(institute.intent("plain/failed", inputs=(own.id,)))
     institute.credential("automation/lost", kind="automation", held_by="node/n1")
     lost = institute.credentials["automation/lost"][1]
     world.tell(lost, institute.revoke(lost.id))
-    ask(institute.intent("plain/lost", who="automation/lost"))
-    return export_bundle(votes, _everything(world))
+    telling.ask(institute.intent("plain/lost", who="automation/lost"))
 
 
 def _everything(world: World) -> Holdings:

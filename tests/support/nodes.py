@@ -23,9 +23,9 @@ T = TypeVar("T")
 class TrioClock:
     """The node's clock on trio's time, which a test lets jump."""
 
-    def __init__(self, started: int = START - 3600) -> None:
+    def __init__(self, started: int = START - 3600, zero: float | None = None) -> None:
         self._clock = trio.lowlevel.current_clock()
-        self._zero = self._clock.current_time()
+        self.zero = self._clock.current_time() if zero is None else zero
         self._started = started
 
     @property
@@ -39,7 +39,7 @@ class TrioClock:
         return START + self.monotonic()
 
     def monotonic(self) -> float:
-        return self._clock.current_time() - self._zero
+        return self._clock.current_time() - self.zero
 
 
 class Inline:
@@ -73,9 +73,11 @@ class RunningNode:
         """The node of a new process over the same store, not running yet."""
         again = RunningNode(self.organization, self._network, self._clock)
         again.store = self.store
-        clock = TrioClock(self._clock.now())
+        clock = TrioClock(self._clock.now(), self._clock.zero)
         again.core = Core(self.core.identity, self.store, clock, ENGINE, (self.organization.epoch,))
         again.service = Service(again.core, Inline())
+        key, handler = self.peer.transport_key, again.service.handle_request
+        again.transport = MemoryTransport(self._network, key, handler)
         return again
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
@@ -118,5 +120,5 @@ async def until(condition: Callable[[], Any], within_s: float = 120.0) -> None:
     """Let virtual time pass until something holds."""
     with trio.fail_after(within_s):
         while not condition():
-            await trio.lowlevel.checkpoint()
-            await trio.sleep(0.05)
+            with trio.move_on_after(0.05):
+                await trio.sleep_forever()

@@ -1,0 +1,509 @@
+"""Verify a bundle to the level `signed`, by what docs/spec says and nothing else.
+
+A second reader: it shares no code with the product, so that what both accept is what the pages say. It is no
+part of the product, evaluates no policy and judges no vote again.
+
+    python tests/reader/reader.py BUNDLE ROOTS      ends with 0 where the bundle verifies, else with 1
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import re
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgpack
+from nacl.bindings import crypto_core_ed25519_is_valid_point
+from nacl.exceptions import BadSignatureError
+from nacl.signing import VerifyKey
+
+TYPE = "application/vnd.comity.record.v1+msgpack"
+BUNDLE_BYTES_MAX, RECORD_BYTES_MAX, ROOTS_BYTES_MAX = 64 << 20, 1_318_912, 64 << 10
+HEADER_BYTES_MAX, BODY_BYTES_MAX, VOTE_BYTES_MAX = 8_192, 1 << 20, 4_096
+BUNDLE_RECORDS_MAX, EPOCHS_MAX, SIGNATURES_MAX = 100_000, 4_096, 64
+DEPTH_MAX, STRING_BYTES_MAX, ITEMS_MAX, NAME_BYTES_MAX = 16, 65_536, 10_000, 255
+EMPTY: tuple[Any, ...] = (False, 0, "", b"", [], {})
+MODES = ("refuse", "defer", "restrict", "execute")
+
+
+class Bad(Exception):  # noqa: N818  # what is bad is the bundle, not the program
+    """The bundle does not verify: a code of causes.md or `malformed`, and the record where one is to blame."""
+
+    def __init__(self, reason: str, record_id: bytes | None = None) -> None:
+        super().__init__(reason, record_id)
+        self.reason, self.record_id = reason, record_id
+
+    def __str__(self) -> str:
+        return self.reason + (f" in {self.record_id.hex()}" if self.record_id else "")
+
+
+def malformed() -> NoReturn:
+    raise Bad("malformed")
+
+
+def need(condition: object, reason: str, record: Record | None = None) -> None:
+    if not condition:
+        raise Bad(reason, record.id if record else None)
+
+
+# encoding.md ----------------------------------------------------------------------------------------------
+
+
+def encode(value: Any, items_max: int = ITEMS_MAX, depth: int = 0) -> bytes:
+    """The one spelling of a value (sections 1 and 2); `malformed` where it is none."""
+    need(depth < DEPTH_MAX or not isinstance(value, list | dict), "malformed")
+    if isinstance(value, bool):
+        return b"\xc3" if value else b"\xc2"
+    if type(value) is int:
+        return spelled_integer(value)
+    if type(value) is str:
+        text = value.encode()
+        need(len(text) <= STRING_BYTES_MAX, "malformed")
+        return counted(len(text), 0xA0, 31, (0xD9, 0xDA, 0xDB)) + text
+    if type(value) is bytes:
+        return counted(len(value), 0, -1, (0xC4, 0xC5, 0xC6)) + value
+    if type(value) is list:
+        need(len(value) <= items_max, "malformed")
+        items = (encode(item, items_max, depth + 1) for item in value)
+        return counted(len(value), 0x90, 15, (None, 0xDC, 0xDD)) + b"".join(items)
+    if type(value) is dict:
+        need(all(type(key) is str for key in value), "malformed")
+        entries = sorted((key.encode(), key, item) for key, item in value.items())
+        pairs = (encode(key) + encode(item, items_max, depth + 1) for _, key, item in entries)
+        return counted(len(value), 0x80, 15, (None, 0xDE, 0xDF)) + b"".join(pairs)
+    malformed()
+
+
+def spelled_integer(n: int) -> bytes:
+    if -32 <= n <= 127:
+        return bytes([n % 256])
+    need(-(2**63) <= n < 2**63, "malformed")
+    for power, size in enumerate((1, 2, 4, 8)):
+        if n < 1 << (8 * size) if n >= 0 else n >= -(1 << (8 * size - 1)):
+            return bytes([(0xCC if n >= 0 else 0xD0) + power]) + n.to_bytes(size, "big", signed=n < 0)
+    malformed()
+
+
+def counted(n: int, short: int, short_max: int, codes: tuple[int | None, int, int]) -> bytes:
+    if n <= short_max:
+        return bytes([short + n])
+    for code, size in zip(codes, (1, 2, 4), strict=True):
+        if code is not None and n < 1 << (8 * size):
+            return bytes([code]) + n.to_bytes(size, "big")
+    malformed()
+
+
+def decode(data: bytes, items_max: int = ITEMS_MAX) -> Any:
+    try:
+        value = msgpack.unpackb(data, max_array_len=items_max, max_map_len=items_max)
+        canonical = encode(value, items_max)
+    except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
+        raise Bad("malformed") from error
+    need(canonical == data, "malformed")
+    return value
+
+
+# names.md, and the tables of forms ---------------------------------------------------------------------------
+
+LD, PC = "[a-z0-9]", "[A-Za-z0-9_]"
+LABEL = f"{LD}(?:[a-z0-9-]{{0,61}}{LD})?"
+SEGMENT = f"{LD}(?:[a-z0-9._-]{{0,126}}{LD})?"
+PART = f"{PC}(?:[A-Za-z0-9_.-]{{0,126}}{PC})?"
+MEMBER = rf"{LABEL}(?:\.{LABEL})*"
+GRAMMARS = {
+    "member": MEMBER,
+    "spiffe": f"spiffe://{MEMBER}(?:/{SEGMENT})+",
+    "asset": f"{MEMBER}(?:/{PART})+",
+    "pattern": rf"(?:\*|{MEMBER})(?:/(?:\*|{PART}))*(?:/\*\*)?",
+    "code": "[a-z][a-z0-9_]{0,63}",
+    "class": f"{SEGMENT}(?:/{SEGMENT})*",
+    "realm": f"production|preview/{SEGMENT}",
+    "suite": "[a-z0-9][a-z0-9+-]{0,31}",
+}
+INTEGERS = {
+    "integer": (-(2**63), 2**63 - 1),
+    "natural": (0, 2**63 - 1),
+    "ppm": (0, 1_000_000),
+    "time": (0, 253_402_300_799),
+    "tier": (0, 3),
+}
+STRINGS = {"short": (0, 255), "column": (1, 255), "text": (0, STRING_BYTES_MAX)}
+# Name, `?` where the field is not required, type; `[a-b]` is an array of a to b. `=` stands before literals.
+FORMS = {
+    "Header": "v:1-1 kind:code member:member key:digest at:time realm:realm body:BodyReference authority?:digest "
+    "coalition?:digest scopes?:digest[0-16] name?:short number?:natural subject?:digest[0-64] outcome?:code "
+    "governance?:GovernanceState critical?:short[0-16]",
+    "BodyReference": "form:=clear|sealed digest:digest size:0-1048576",
+    "Bundle": "v:1-1 coalition:digest targets:digest[1-1024] epochs:bytes{0-1318912}[1-4096] "
+    "records:bytes{0-1318912}[0-100000]",
+    "GovernanceState": "tier:tier realm:realm owners:member[1-32] purpose:code weight:ppm data_classes?:class[0-32] "
+    "authority_classes?:class[0-32] restrictions?:Term[0-32]",
+    "Extent": "items?:ranges columns?:ranges",
+    "Term": "code:code parameters?:map{8}",
+    "Cause": "code:code rule?:short parameters?:map{8}",
+    "Outcome": "mode:=refuse|defer|restrict|execute extent:Extent obligations?:Term[0-10000] "
+    "needs?:Term[0-10000] causes?:Cause[0-10000]",
+    "Epoch": "coalition_name:short started:time certificate:=ballot|unanimous members:Member[1-13] "
+    "suites:suite[1-8] engines:digest[1-2] vectors:digest taxonomy:digest policies:digest[1-16] previous?:digest "
+    "quorum?:natural council?:member[0-13] parents?:digest[0-16] publishers?:member[0-13] "
+    "witnesses?:PublicKey[0-64] state_root?:digest founded_from?:digest",
+    "Member": "id:member keys:PublicKey[1-8] namespaces:member[1-64]",
+    "PublicKey": "suite:suite value:bytes{1-4096}",
+    "NodeCertificate": "node:spiffe key:PublicKey transport_key:digest not_before:time not_after:time",
+    "Taxonomy": "classes:AuthorityClass[1-256]",
+    "AuthorityClass": "name:class weight:ppm issuers?:member[0-13] within?:class",
+    "Policy": "language:=cedar-4 rules:text assets?:AssetRule[0-1024] purposes?:Purpose[0-256] "
+    "observers?:member[0-13] weight_min?:ppm",
+    "AssetRule": "pattern:pattern data_class:class columns?:ColumnClass[0-1024] rows_by?:short",
+    "ColumnClass": "name:column column_class:code",
+    "Purpose": "name:code columns?:column[0-1024]",
+    "OwnerPolicy": "consents:Consent[0-64] rules?:text",
+    "Consent": "data_class:short mode:=live|standing until?:time",
+    "Credential": "subject:spiffe subject_kind:=agent|automation|person key:PublicKey classes:class[1-32] "
+    "actions:=approve|materialize|observe[1-8] assets:pattern[1-64] realms:realm[1-16] not_before:time "
+    "not_after:time purposes?:code[0-64] delegations?:0-8 previous?:digest",
+    "Revocation": "reason:code compromised_since?:time",
+    "ReferenceValues": "distributions?:digest[0-256] code?:digest[0-1024] not_after?:time",
+    "Misbehaviour": "rule:code records:bytes{0-1318912}[2-2]",
+    "Erased": "ground:code",
+    "Intent": "requester:spiffe credential:digest purpose:code code:CodeReference run:RunReference "
+    "classes:ItemClass[1-32] expires:time attempts_max:1-100",
+    "ItemClass": "asset:asset items:Item[1-10000] columns?:column[0-1024] inputs?:digest[0-64] media_type?:short "
+    "reversible?:boolean",
+    "Item": "generation:natural partition?:short previous?:digest inputs?:digest[0-64]",
+    "CodeReference": "digest:digest location?:short revision?:short authors?:spiffe[0-16] reviewers?:spiffe[0-16]",
+    "RunReference": "orchestrator:short run:short step?:short job?:short",
+    "LaunchTicket": "run:short job:short assets:pattern[1-256] not_before:time not_after:time "
+    "partitions?:short[0-10000] purpose?:short",
+    "Observation": "claim:code shown?:digest not_after?:time weight?:ppm parameters?:map{16}",
+    "Attestation": "type:=nitro|snp|snp_vtpm|software|tdx|tpm2 intent:digest context:ContextMeasurement "
+    "binding:digest context_key?:bytes{0-4096} challenges?:digest[0-13] blob?:bytes{0-65536} "
+    "endorsements?:digest[0-16]",
+    "ContextMeasurement": "python:short platform:short distributions:digest distributions_count:natural "
+    "code:digest code_files:natural image?:digest",
+    "Ask": "intent:digest t:time epochs:ScopeEpoch[1-16] relied:digest[0-256]",
+    "ScopeEpoch": "scope:digest epoch:digest",
+    "Vote": "intent:digest ask:digest t:time scope:digest epoch:digest engine:digest expires:time "
+    "judgements:ClassJudgement[1-32] working:digest adverse?:digest[0-32]",
+    "ClassJudgement": "outcome:Outcome weight:ppm state:GovernanceState live?:member[0-32]",
+    "Permit": "intent:digest ask:digest t:time scope:digest epoch:digest claims:Claim[1-32] votes:digest[1-13] "
+    "expires:time",
+    "Claim": "index:0-31 mode:=refuse|defer|restrict|execute extent:Extent state:GovernanceState "
+    "obligations?:Term[0-10000] live?:member[0-32]",
+    "Refusal": "intent:digest ask:digest t:time scope:digest epoch:digest votes:digest[1-13]",
+    "Start": "intent:digest permit:digest asset:asset attempt:1-100 run:RunReference partition?:short",
+    "Actuation": "intent:digest permit:digest start:digest asset:asset generation:natural attempt:1-100 "
+    "content:Content metering:Metering inputs?:digest[0-256] partition?:short previous?:digest "
+    "attestation?:digest transitions?:digest[0-64]",
+    "Content": "digest:digest size:natural media_type:short rows?:natural columns?:column[0-1024]",
+    "Metering": "authority:digest rows?:natural bytes?:natural duration_ms?:natural",
+    "Verification": "checks?:Cause[0-64]",
+    "Transition": "type:=release|trust asset:pattern not_before:time not_after:time purpose?:short tier_to?:tier",
+}
+# kinds.md: kind, the role that signs, whether its body may be erased, form, outcomes.
+KINDS = {
+    kind: (signer, erasable == "erasable", form, tuple(outcomes))
+    for kind, signer, erasable, form, *outcomes in (
+        line.split()
+        for line in """
+    epoch members kept Epoch
+    proposal organization kept -
+    prepare organization kept -
+    commit organization kept -
+    node_certificate organization kept NodeCertificate
+    address node kept -
+    taxonomy organization kept Taxonomy
+    policy organization kept Policy
+    owner_policy organization kept OwnerPolicy
+    credential any kept Credential
+    revocation any kept Revocation
+    suspension any kept -
+    acknowledgement node kept -
+    comment any kept -
+    reference_values organization kept ReferenceValues
+    endorsement any kept -
+    intent node erasable Intent
+    observation any erasable Observation approved disputed failed observed passed withdrawn
+    launch_ticket subject erasable LaunchTicket
+    attestation node erasable Attestation
+    appraisal node erasable - affirming contraindicated none warning
+    challenge node erasable -
+    ask node erasable Ask
+    vote node erasable Vote
+    permit node erasable Permit
+    refusal node erasable Refusal
+    start node erasable Start
+    actuation node erasable Actuation promoted quarantined rolled_back staged
+    verification any erasable Verification failed passed
+    transition organization kept Transition
+    share_release node erasable -
+    checkpoint node kept -
+    cosignature node kept -
+    misbehaviour node kept Misbehaviour
+    erased organization kept Erased""".strip().splitlines()
+    )
+}
+BODIES = {form for _, _, form, _ in KINDS.values()}
+
+
+def fits(kind: str, value: Any) -> bool:
+    """Whether a value is of a type of the tables, written as above."""
+    if array := re.fullmatch(r"(.+)\[(\d+)-(\d+)\]", kind):
+        few, many = int(array[2]), int(array[3])
+        return type(value) is list and few <= len(value) <= many and all(fits(array[1], v) for v in value)
+    if between := re.fullmatch(r"(\d+)-(\d+)", kind):
+        return type(value) is int and int(between[1]) <= value <= int(between[2])
+    if sized := re.fullmatch(r"bytes\{(\d+)-(\d+)\}", kind):
+        return type(value) is bytes and int(sized[1]) <= len(value) <= int(sized[2])
+    if bound := re.fullmatch(r"map\{(\d+)\}", kind):
+        return type(value) is dict and len(value) <= int(bound[1]) and all(map(parameter, value.values()))
+    if kind.startswith("="):
+        return type(value) is str and value in kind[1:].split("|")
+    if kind in FORMS:
+        return is_form(kind, value)
+    if kind in GRAMMARS:
+        named = type(value) is str and re.fullmatch(GRAMMARS[kind], value) is not None
+        return named and len(value) <= NAME_BYTES_MAX
+    if kind in INTEGERS:
+        return type(value) is int and INTEGERS[kind][0] <= value <= INTEGERS[kind][1]
+    if kind in STRINGS:
+        return type(value) is str and STRINGS[kind][0] <= len(value) <= STRINGS[kind][1]
+    if kind == "digest":
+        return type(value) is bytes and len(value) == 32
+    if kind == "ranges":
+        return is_ranges(value)
+    return kind == "boolean" and type(value) is bool
+
+
+def parameter(value: Any) -> bool:
+    return fits("integer", value) or fits("short", value)
+
+
+def is_ranges(value: Any) -> bool:
+    """outcome.md section 2: ascending, not touching, each from first to last."""
+    if type(value) is not list or len(value) > 512 or not all(fits("0-9999[2-2]", pair) for pair in value):
+        return False
+    return all(a <= b for a, b in value) and all(b + 2 <= c for (_, b), (c, _) in pairwise(value))
+
+
+def is_form(name: str, value: Any) -> bool:
+    """encoding.md sections 3 and 4."""
+    if type(value) is not dict:
+        return False
+    table = FORMS[name] + (" salt:digest critical?:short[0-10000]" if name in BODIES else "")
+    known = {"critical"} if name != "Bundle" else set()
+    for entry in table.split():
+        label, kind = entry.split(":", 1)
+        plain = label.removesuffix("?")
+        known.add(plain)
+        if plain not in value:
+            if plain == label:
+                return False
+        elif (plain != label and value[plain] in EMPTY) or not fits(kind, value[plain]):
+            return False
+    unknown = value.keys() - known
+    critical = value.get("critical", [])
+    if unknown and not fits("text[0-10000]", critical):
+        return False
+    return not unknown or (
+        name != "Bundle" and not unknown & set(critical) and all(value[key] not in EMPTY for key in unknown)
+    )
+
+
+# record.md ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record as it came; `body` is empty until it is verified, and stays so where it cannot be read."""
+
+    id: bytes
+    header: dict[str, Any]
+    signatures: list[tuple[bytes, str, bytes]]
+    signed: bytes
+    body_bytes: bytes
+    body: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        return str(self.header["kind"])
+
+    @property
+    def author(self) -> tuple[str, bytes]:
+        return self.header["member"], self.header["key"]
+
+
+def read_record(data: bytes) -> Record:
+    need(len(data) <= RECORD_BYTES_MAX, "malformed")
+    match decode(data):
+        case [str(kind), bytes(head), list(signatures), bytes(body)] if kind == TYPE:
+            pass
+        case _:
+            malformed()
+    need(len(head) <= HEADER_BYTES_MAX and len(body) <= BODY_BYTES_MAX, "malformed")
+    need(0 < len(signatures) <= SIGNATURES_MAX, "malformed")
+    for signature in signatures:
+        need(type(signature) is list and len(signature) == 3, "malformed")
+        key, suite, value = signature
+        need(fits("digest", key) and fits("bytes{0-4096}", value), "malformed")
+        need(type(suite) is str and len(suite) <= 32, "malformed")
+    need(ascends([signature[0] for signature in signatures]), "malformed")
+    header = decode(head)
+    need(is_form("Header", header) and header["kind"] in KINDS, "malformed")
+    need(("coalition" not in header) == (header["kind"] == "epoch" and "number" not in header), "malformed")
+    need(ascends(header.get("subject", [])) and ascends(header.get("scopes", [])), "malformed")
+    _, erasable, _, outcomes = KINDS[header["kind"]]
+    need(header.get("outcome") in (outcomes or (None,)), "malformed")
+    need(("governance" in header) == (header["kind"] == "actuation"), "malformed")
+    reference = header["body"]
+    fit = reference["size"] == len(body) and reference["digest"] == hashlib.sha256(body).digest()
+    need(fit if body else erasable, "malformed")
+    signed = b"DSSEv1 %d %s %d %s" % (len(TYPE), TYPE.encode(), len(head), head)
+    return Record(
+        hashlib.sha256(signed).digest(), header, [(s[0], s[1], s[2]) for s in signatures], signed, body
+    )
+
+
+def read_body(record: Record) -> Record:
+    """The record with its body, a form of its kind (section 5)."""
+    form = KINDS[record.kind][2]
+    limit = VOTE_BYTES_MAX if record.kind == "vote" else BODY_BYTES_MAX
+    clear = record.header["body"]["form"] == "clear" and 0 < len(record.body_bytes) <= limit
+    need(form in FORMS and clear, "record_unreadable", record)
+    try:
+        body = decode(record.body_bytes)
+    except Bad as error:
+        raise Bad("record_unreadable", record.id) from error
+    need(is_form(form, body), "record_unreadable", record)
+    return Record(record.id, record.header, record.signatures, record.signed, record.body_bytes, body)
+
+
+def ascends(values: Iterable[Any]) -> bool:
+    return all(a < b for a, b in pairwise(values))
+
+
+# signatures.md and epochs.md ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key that a member answers for, from `begin` to before `end`; `root` is the organization's own."""
+
+    member: str
+    role: str
+    suite: str
+    value: bytes
+    root: bytes
+    begin: int = 0
+    end: int = 1 << 63
+
+
+def key_id(key: dict[str, Any]) -> bytes:
+    suite = key["suite"].encode()
+    return hashlib.sha256(b"comity key v1\0" + suite + b"\0" + key["value"]).digest()
+
+
+def admissible(key: dict[str, Any]) -> bool:
+    value = key["value"]
+    return key["suite"] == "ed25519" and len(value) == 32 and crypto_core_ed25519_is_valid_point(value)
+
+
+def valid(suite: str, value: bytes, signature: tuple[bytes, str, bytes], signed: bytes) -> bool:
+    if signature[1] != suite or suite != "ed25519" or len(signature[2]) != 64:
+        return False
+    try:
+        VerifyKey(value).verify(signed, signature[2])
+    except BadSignatureError:
+        return False
+    return True
+
+
+def listed(epoch: Record) -> dict[bytes, tuple[str, dict[str, Any]]]:
+    """The keys that an epoch lists, with their members."""
+    return {key_id(key): (m["id"], key) for m in epoch.body["members"] for key in m["keys"]}
+
+
+def quorum(epoch: Record) -> int:
+    return int(epoch.body.get("quorum", 0)) or 2 * len(epoch.body["members"]) // 3 + 1
+
+
+def check_constitution(epoch: Record) -> None:
+    """What may stand in an epoch (epochs.md section 2)."""
+    body = epoch.body
+    names = [member["id"] for member in body["members"]]
+    need(ascends(names), "epoch_wrong", epoch)
+    keys, namespaces = set(), set()
+    for member in body["members"]:
+        for key in member["keys"]:
+            need(admissible(key) and key["suite"] in body["suites"], "key_inadmissible", epoch)
+            need(key_id(key) not in keys, "key_duplicate", epoch)
+            keys.add(key_id(key))
+        for namespace in member["namespaces"]:
+            need(namespace not in namespaces, "epoch_wrong", epoch)
+            namespaces.add(namespace)
+    need(all(suite == "ed25519" for suite in body["suites"]), "suite_unknown", epoch)
+    least = 2 * len(names) // 3 + 1
+    need(body.get("quorum", 0) == 0 or least <= body["quorum"] <= len(names), "quorum_low", epoch)
+    need("council" not in body and set(body.get("publishers", [])) <= set(names), "epoch_wrong", epoch)
+
+
+def check_epoch(epoch: Record, before: Record | None) -> None:
+    """A genesis (epochs.md section 3), or a successor of the epoch before (section 4)."""
+    check_constitution(epoch)
+    header, body = epoch.header, epoch.body
+    if before is None:
+        need("coalition" not in header and "previous" not in body, "epoch_wrong", epoch)
+    else:
+        coalition = before.header.get("coalition", before.id)
+        need(header.get("coalition") == coalition, "epoch_foreign", epoch)
+        follows = header.get("number", 0) == before.header.get("number", 0) + 1
+        need(follows and body.get("previous") == before.id, "epoch_wrong", epoch)
+    need(body["certificate"] == "unanimous", "epoch_wrong", epoch)
+    need(before is None or body["started"] >= before.body["started"], "epoch_wrong", epoch)
+    rolls = [listed(e) for e in (before, epoch) if e is not None]
+    for signature in epoch.signatures:
+        key = next((roll[signature[0]][1] for roll in rolls if signature[0] in roll), None)
+        need(key, "key_unknown", epoch)
+        assert key is not None
+        need(valid(key["suite"], key["value"], signature, epoch.signed), "signature_wrong", epoch)
+    signers = [signature[0] for signature in epoch.signatures]
+    member, author = epoch.author
+    own = any(author in roll and roll[author][0] == member for roll in rolls)
+    need("authority" not in header and own and author in signers, "author_wrong", epoch)
+
+    def unanimous(keys: list[bytes]) -> bool:
+        return all({m for m, _ in r.values()} == {r[k][0] for k in keys if k in r} for r in rolls)
+
+    need(unanimous(signers), "epoch_unsigned", epoch)
+    idle = any(unanimous([other for other in signers if other != key]) for key in signers)
+    need(not idle, "epoch_wrong", epoch)
+
+
+def verify_record(record: Record, own: dict[tuple[str, bytes], Key], vouched: dict[bytes, Key]) -> Record:
+    """A record under known keys (signatures.md section 5); adds the key that it vouches for to `vouched`."""
+    authority = record.header.get("authority")
+    need([key for key, _, _ in record.signatures] == [record.header["key"]], "signatures_many" if len(
+        record.signatures) > 1 else "author_wrong", record)
+    key = own.get(record.author) if authority is None else vouched.get(authority)
+    known = key is not None and key.member == record.header["member"]
+    need(known and key_id({"suite": key.suite, "value": key.value}) == record.header["key"], "key_unknown", record)
+    assert key is not None
+    signer = KINDS[record.kind][0]
+    need(signer in {"any", key.role}, "author_wrong", record)
+    need(valid(key.suite, key.value, record.signatures[0], record.signed), "signature_wrong", record)
+    record = read_body(record)
+    if record.kind in {"node_certificate", "credential"}:
+        body, role = record.body, "node" if record.kind == "node_certificate" else "subject"
+        domain = body["node" if role == "node" else "subject"].removeprefix("spiffe://").split("/")[0]
+        need(domain == key.member, "author_wrong", record)
+        need(admissible(body["key"]), "key_inadmissible", record)
+        begin, end = max(key.begin, body["not_before"]), min(key.end, body["not_after"])
+        vouched[record.id] = Key(key.member, role, "ed25519", body["key"]["value"], key.root, begin, end)
+    return record
