@@ -25,6 +25,8 @@ App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_BYTES_MAX: Final = 4 * 1_048_576
 """One request: a step with ten thousand partitions, or a record of the largest kind in base64."""
+DRAINED_BYTES_MAX: Final = 8 * BODY_BYTES_MAX
+"""Of a body that is too long so much is read and dropped: who still sends would miss the answer."""
 REQUESTS_MAX: Final = 512
 """Requests at one time. Most of them wait for a decision; a run with more steps at once waits its turn."""
 BODY_TIMEOUT_S: Final = 30.0
@@ -134,11 +136,12 @@ async def _body(receive: Receive) -> bytes | None:
                 return None
             part: bytes = message.get("body", b"")
             size += len(part)
-            if size > BODY_BYTES_MAX:
+            if size > DRAINED_BYTES_MAX:
                 return None
-            parts.append(part)
+            if size <= BODY_BYTES_MAX:
+                parts.append(part)
             if not message.get("more_body", False):
-                return b"".join(parts)
+                return b"".join(parts) if size <= BODY_BYTES_MAX else None
     return None
 
 

@@ -63,11 +63,13 @@ def _print_version(value: bool) -> None:  # noqa: FBT001  Typer calls it so
 
 @app.callback()
 def _options(
-    version: Annotated[  # noqa: ARG001  the callback does it
+    *,
+    version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Options of `comity` itself."""
+    del version  # its callback has printed it
 
 
 def main() -> None:

@@ -26,6 +26,9 @@ from comity.node.cli_terminal import (
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from comity.protocol.envelope import SignedRecord
+    from comity.protocol.governance import Credential
+
 
 class Action(StrEnum):
     """What a credential allows."""
@@ -49,6 +52,32 @@ UnderOption = Annotated[
 HolderKeyOption = Annotated[
     Path | None,
     typer.Option("--key", metavar="FILE", help="The delegator's own private key, with --under."),
+]
+
+
+PublicOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="The subject's public key (see `comity key new`)."),
+]
+ActionsOption = Annotated[
+    list[Action] | None,
+    typer.Option(help="What it allows. May be repeated; materialize where nothing is said."),
+]
+AssetsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN", help="Assets: `released`, `drafts/**`, `*/pooled`. All own ones if not said."
+    ),
+]
+PurposesOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="A purpose. May be repeated; any where none is said."),
+]
+RealmsOption = Annotated[
+    list[str] | None, typer.Option(metavar="REALM", help="production, or preview/NAME. May be repeated.")
+]
+PreviousOption = Annotated[
+    str, typer.Option(metavar="CREDENTIAL", help="The credential of the same subject that it continues.")
 ]
 
 
@@ -108,37 +137,19 @@ def issue(
     authority_class: Annotated[
         list[str], typer.Option("--class", metavar="CLASS", help="A class of the taxonomy. May be repeated.")
     ],
-    public: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="The subject's public key (see `comity key new`)."),
-    ] = None,
+    public: PublicOption = None,
     node_key: Annotated[
         bool, typer.Option("--node-key", help="The node's own key holds it: for runs that nobody signs for.")
     ] = False,
-    action: Annotated[
-        list[Action] | None,
-        typer.Option(help="What it allows. May be repeated; materialize where nothing is said."),
-    ] = None,
-    asset: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATTERN", help="Assets: `released`, `drafts/**`, `*/pooled`. All own ones if not said."
-        ),
-    ] = None,
-    purpose: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="A purpose. May be repeated; any where none is said."),
-    ] = None,
-    realm: Annotated[
-        list[str] | None, typer.Option(metavar="REALM", help="production, or preview/NAME. May be repeated.")
-    ] = None,
+    action: ActionsOption = None,
+    asset: AssetsOption = None,
+    purpose: PurposesOption = None,
+    realm: RealmsOption = None,
     days: Annotated[int, typer.Option(min=1, max=3_650, help="How long it holds.")] = 90,
     delegations: Annotated[
         int, typer.Option(min=0, max=7, help="How many further links may be delegated below it.")
     ] = 0,
-    previous: Annotated[
-        str, typer.Option(metavar="CREDENTIAL", help="The credential of the same subject that it continues.")
-    ] = "",
+    previous: PreviousOption = "",
     under: UnderOption = "",
     key: HolderKeyOption = None,
     out: OutOption = None,
@@ -177,18 +188,19 @@ def issue(
     done = hand.deliver(record, out, publish=out is None or publish)
     value = {"credential": record.id.hex(), "subject": body.subject, "not_after": body.not_after} | done
 
-    def say(console: Console) -> None:
-        console.print(f"Credential {record.id.hex()}")
-        console.print(f"  {body.subject} may {', '.join(body.actions)} {', '.join(body.assets)}")
-        console.print(f"  as {', '.join(body.classes)}, until {when(body.not_after)}")
-        if out is not None:
-            console.print(f"  written to {out}")
-        if done["published"]:
-            console.print("  published: every member learns of it")
-        if node_key:
-            console.print("  the node acts under it where a run has no ticket")
+    show(value, as_json, lambda console: _say_issued(console, record, body, value))
 
-    show(value, as_json, say)
+
+def _say_issued(console: Console, record: SignedRecord, body: Credential, done: dict[str, Any]) -> None:
+    console.print(f"Credential {record.id.hex()}")
+    console.print(f"  {body.subject} may {', '.join(body.actions)} {', '.join(body.assets)}")
+    console.print(f"  as {', '.join(body.classes)}, until {when(body.not_after)}")
+    if "file" in done:
+        console.print(f"  written to {done['file']}")
+    if done["published"]:
+        console.print("  published: every member learns of it")
+    if body.subject_kind == "automation":
+        console.print("  the node acts under it where its own key holds it and a run has no ticket")
 
 
 @app.command(

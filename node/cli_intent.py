@@ -26,6 +26,8 @@ from comity.node.cli_terminal import (
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from comity.node.client import ExplainAnswer
+
 app = new_app("intent", "Intents: what would be decided, what was asked for, where it stands.")
 decision = new_app("decision", "Decisions: permits and refusals, with every vote.")
 
@@ -112,27 +114,26 @@ def explain(
     answer = Hand.of(home).bridge().explain(step_form(step, words))
     value = asdict(answer)
 
-    def say(out: Console) -> None:
-        from comity.node.sentences import spelled
-
-        out.print(f"It would be decided: {answer.outcome}")
-        for output in answer.outputs:
-            columns = (
-                "all columns" if output.all_columns else f"columns {', '.join(output.columns) or 'none'}"
-            )
-            out.print(f"  {output.mode} {output.asset} {output.partition}".rstrip() + f": {columns}")
-            for obligation in output.obligations:
-                out.print(f"    under the obligation: {spelled(obligation)}")
-        for cause in answer.causes:
-            out.print(f"  because {spelled(cause)}")
-        for need in answer.needs:
-            out.print(f"  needs {spelled(need)}")
-        for lift in answer.lifts:
-            out.print("  would be lifted by " + " and ".join(spelled(need) for need in lift))
-
-    show(value, as_json, say)
+    show(value, as_json, lambda out: _say_explained(out, answer))
     if answer.outcome not in ("execute", "restrict", "ungoverned"):
         raise typer.Exit(NEGATIVE)
+
+
+def _say_explained(out: Console, answer: ExplainAnswer) -> None:
+    from comity.node.sentences import spelled
+
+    out.print(f"It would be decided: {answer.outcome}")
+    for output in answer.outputs:
+        columns = "all columns" if output.all_columns else f"columns {', '.join(output.columns) or 'none'}"
+        out.print(f"  {output.mode} {output.asset} {output.partition}".rstrip() + f": {columns}")
+        for obligation in output.obligations:
+            out.print(f"    under the obligation: {spelled(obligation)}")
+    for cause in answer.causes:
+        out.print(f"  because {spelled(cause)}")
+    for need in answer.needs:
+        out.print(f"  needs {spelled(need)}")
+    for lift in answer.lifts:
+        out.print("  would be lifted by " + " and ".join(spelled(need) for need in lift))
 
 
 @app.command("list", epilog=examples("comity intent list"))

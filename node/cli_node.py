@@ -35,6 +35,24 @@ POLL_S: Final = 0.2
 WITHIN_S_MAX: Final = 3_600.0
 
 
+AddressesOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="ADDRESS", help="Where others reach it, if not where it listens. May be repeated."),
+]
+NamespacesOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="DOMAIN", help="A further domain in which the organization writes assets."),
+]
+NewOrganizationKeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--organization-key",
+        metavar="FILE",
+        help="The organization's key elsewhere, e.g. on a stick: used if it is there, else made there.",
+    ),
+]
+
+
 @app.command(
     "init",
     epilog=examples(
@@ -64,24 +82,9 @@ def init(
     listen: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Where it listens for other nodes: host:port.")
     ] = "/ip4/127.0.0.1/tcp/4001",
-    address: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ADDRESS", help="Where others reach it, if not where it listens. May be repeated."
-        ),
-    ] = None,
-    namespace: Annotated[
-        list[str] | None,
-        typer.Option(metavar="DOMAIN", help="A further domain in which the organization writes assets."),
-    ] = None,
-    organization_key: Annotated[
-        Path | None,
-        typer.Option(
-            "--organization-key",
-            metavar="FILE",
-            help="The organization's key elsewhere, e.g. on a stick: used if it is there, else made there.",
-        ),
-    ] = None,
+    address: AddressesOption = None,
+    namespace: NamespacesOption = None,
+    organization_key: NewOrganizationKeyOption = None,
     encrypt: Annotated[
         bool, typer.Option("--encrypt", help="Encrypt a new organization key with a passphrase.")
     ] = False,

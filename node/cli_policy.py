@@ -195,10 +195,7 @@ def check(
         table(
             out,
             ("CLASS", "WEIGHT (ppm)", "WITHIN", "ISSUED BY"),
-            (
-                (c["name"], c["weight"], c["within"] or "-", ", ".join(c["issuers"]) or "all members")
-                for c in value
-            ),
+            ((c.name, c.weight, c.within or "-", ", ".join(c.issuers) or "all members") for c in classes),
             "",
         )
 

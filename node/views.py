@@ -304,9 +304,8 @@ def decision(core: Core, decision_id: bytes) -> Json:
         raise Refused("not_found", f"no decision {decision_id.hex()[:16]} is held here", 404)
     body = record.body
     asked = core.holdings.get(body.intent)
-    votes = sorted(
-        (v for i in body.votes if (v := core.holdings.get(i)) is not None), key=lambda vote: vote.member
-    )
+    votes: list[AnyRecord] = [v for i in body.votes if (v := core.holdings.get(i)) is not None]
+    votes.sort(key=lambda vote: vote.member)
     shown = _decision_row(core, record) | {
         "ask": body.ask.hex(),
         "epoch": body.epoch.hex(),

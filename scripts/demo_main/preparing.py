@@ -59,7 +59,8 @@ def _import(supervisor: Supervisor, names: str) -> None:
     done = supervisor.run(
         [sys.executable, "-P", "-c", f"import {names}"],
         Account(),
-        {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        # Byte code is written whatever the environment says: it is what this is for.
+        {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": ""},
         Path("/"),
         WARM_S,
     )

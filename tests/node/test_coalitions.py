@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -275,7 +276,7 @@ def test_a_drafter_is_a_member(homes: dict[str, Home], place: Path) -> None:
     ],
 )
 def test_an_impossible_epoch_is_not_drafted(
-    homes: dict[str, Home], options: dict[str, object], said: str
+    homes: dict[str, Home], options: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         draft(list(homes.values()), **options)

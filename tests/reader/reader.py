@@ -8,7 +8,7 @@ part of the product, evaluates no policy and judges no vote again.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import hashlib
 import re
 import sys
@@ -136,77 +136,80 @@ INTEGERS = {
 }
 STRINGS = {"short": (0, 255), "column": (1, 255), "text": (0, STRING_BYTES_MAX)}
 # Name, `?` where the field is not required, type; `[a-b]` is an array of a to b. `=` stands before literals.
-FORMS = {
-    "Header": "v:1-1 kind:code member:member key:digest at:time realm:realm body:BodyReference authority?:digest "
-    "coalition?:digest scopes?:digest[0-16] name?:short number?:natural subject?:digest[0-64] outcome?:code "
-    "governance?:GovernanceState critical?:short[0-16]",
-    "BodyReference": "form:=clear|sealed digest:digest size:0-1048576",
-    "Bundle": "v:1-1 coalition:digest targets:digest[1-1024] epochs:bytes{0-1318912}[1-4096] "
-    "records:bytes{0-1318912}[0-100000]",
-    "GovernanceState": "tier:tier realm:realm owners:member[1-32] purpose:code weight:ppm data_classes?:class[0-32] "
-    "authority_classes?:class[0-32] restrictions?:Term[0-32]",
-    "Extent": "items?:ranges columns?:ranges",
-    "Term": "code:code parameters?:map{8}",
-    "Cause": "code:code rule?:short parameters?:map{8}",
-    "Outcome": "mode:=refuse|defer|restrict|execute extent:Extent obligations?:Term[0-10000] "
-    "needs?:Term[0-10000] causes?:Cause[0-10000]",
-    "Epoch": "coalition_name:short started:time certificate:=ballot|unanimous members:Member[1-13] "
-    "suites:suite[1-8] engines:digest[1-2] vectors:digest taxonomy:digest policies:digest[1-16] previous?:digest "
-    "quorum?:natural council?:member[0-13] parents?:digest[0-16] publishers?:member[0-13] "
-    "witnesses?:PublicKey[0-64] state_root?:digest founded_from?:digest",
-    "Member": "id:member keys:PublicKey[1-8] namespaces:member[1-64]",
-    "PublicKey": "suite:suite value:bytes{1-4096}",
-    "NodeCertificate": "node:spiffe key:PublicKey transport_key:digest not_before:time not_after:time",
-    "Taxonomy": "classes:AuthorityClass[1-256]",
-    "AuthorityClass": "name:class weight:ppm issuers?:member[0-13] within?:class",
-    "Policy": "language:=cedar-4 rules:text assets?:AssetRule[0-1024] purposes?:Purpose[0-256] "
-    "observers?:member[0-13] weight_min?:ppm",
-    "AssetRule": "pattern:pattern data_class:class columns?:ColumnClass[0-1024] rows_by?:short",
-    "ColumnClass": "name:column column_class:code",
-    "Purpose": "name:code columns?:column[0-1024]",
-    "OwnerPolicy": "consents:Consent[0-64] rules?:text",
-    "Consent": "data_class:short mode:=live|standing until?:time",
-    "Credential": "subject:spiffe subject_kind:=agent|automation|person key:PublicKey classes:class[1-32] "
-    "actions:=approve|materialize|observe[1-8] assets:pattern[1-64] realms:realm[1-16] not_before:time "
-    "not_after:time purposes?:code[0-64] delegations?:0-8 previous?:digest",
-    "Revocation": "reason:code compromised_since?:time",
-    "ReferenceValues": "distributions?:digest[0-256] code?:digest[0-1024] not_after?:time",
-    "Misbehaviour": "rule:code records:bytes{0-1318912}[2-2]",
-    "Erased": "ground:code",
-    "Intent": "requester:spiffe credential:digest purpose:code code:CodeReference run:RunReference "
-    "classes:ItemClass[1-32] expires:time attempts_max:1-100",
-    "ItemClass": "asset:asset items:Item[1-10000] columns?:column[0-1024] inputs?:digest[0-64] media_type?:short "
-    "reversible?:boolean",
-    "Item": "generation:natural partition?:short previous?:digest inputs?:digest[0-64]",
-    "CodeReference": "digest:digest location?:short revision?:short authors?:spiffe[0-16] reviewers?:spiffe[0-16]",
-    "RunReference": "orchestrator:short run:short step?:short job?:short",
-    "LaunchTicket": "run:short job:short assets:pattern[1-256] not_before:time not_after:time "
-    "partitions?:short[0-10000] purpose?:short",
-    "Observation": "claim:code shown?:digest not_after?:time weight?:ppm parameters?:map{16}",
-    "Attestation": "type:=nitro|snp|snp_vtpm|software|tdx|tpm2 intent:digest context:ContextMeasurement "
-    "binding:digest context_key?:bytes{0-4096} challenges?:digest[0-13] blob?:bytes{0-65536} "
-    "endorsements?:digest[0-16]",
-    "ContextMeasurement": "python:short platform:short distributions:digest distributions_count:natural "
-    "code:digest code_files:natural image?:digest",
-    "Ask": "intent:digest t:time epochs:ScopeEpoch[1-16] relied:digest[0-256]",
-    "ScopeEpoch": "scope:digest epoch:digest",
-    "Vote": "intent:digest ask:digest t:time scope:digest epoch:digest engine:digest expires:time "
-    "judgements:ClassJudgement[1-32] working:digest adverse?:digest[0-32]",
-    "ClassJudgement": "outcome:Outcome weight:ppm state:GovernanceState live?:member[0-32]",
-    "Permit": "intent:digest ask:digest t:time scope:digest epoch:digest claims:Claim[1-32] votes:digest[1-13] "
-    "expires:time",
-    "Claim": "index:0-31 mode:=refuse|defer|restrict|execute extent:Extent state:GovernanceState "
-    "obligations?:Term[0-10000] live?:member[0-32]",
-    "Refusal": "intent:digest ask:digest t:time scope:digest epoch:digest votes:digest[1-13]",
-    "Start": "intent:digest permit:digest asset:asset attempt:1-100 run:RunReference partition?:short",
-    "Actuation": "intent:digest permit:digest start:digest asset:asset generation:natural attempt:1-100 "
-    "content:Content metering:Metering inputs?:digest[0-256] partition?:short previous?:digest "
-    "attestation?:digest transitions?:digest[0-64]",
-    "Content": "digest:digest size:natural media_type:short rows?:natural columns?:column[0-1024]",
-    "Metering": "authority:digest rows?:natural bytes?:natural duration_ms?:natural",
-    "Verification": "checks?:Cause[0-64]",
-    "Transition": "type:=release|trust asset:pattern not_before:time not_after:time purpose?:short tier_to?:tier",
-}
+FORM_TABLES = """
+    Header: v:1-1 kind:code member:member key:digest at:time realm:realm body:BodyReference
+        authority?:digest coalition?:digest scopes?:digest[0-16] name?:short number?:natural
+        subject?:digest[0-64] outcome?:code governance?:GovernanceState critical?:short[0-16]
+    BodyReference: form:=clear|sealed digest:digest size:0-1048576
+    Bundle: v:1-1 coalition:digest targets:digest[1-1024] epochs:bytes{0-1318912}[1-4096]
+        records:bytes{0-1318912}[0-100000]
+    GovernanceState: tier:tier realm:realm owners:member[1-32] purpose:code weight:ppm
+        data_classes?:class[0-32] authority_classes?:class[0-32] restrictions?:Term[0-32]
+    Extent: items?:ranges columns?:ranges
+    Term: code:code parameters?:map{8}
+    Cause: code:code rule?:short parameters?:map{8}
+    Outcome: mode:=refuse|defer|restrict|execute extent:Extent obligations?:Term[0-10000]
+        needs?:Term[0-10000] causes?:Cause[0-10000]
+    Epoch: coalition_name:short started:time certificate:=ballot|unanimous members:Member[1-13]
+        suites:suite[1-8] engines:digest[1-2] vectors:digest taxonomy:digest policies:digest[1-16]
+        previous?:digest quorum?:natural council?:member[0-13] parents?:digest[0-16]
+        publishers?:member[0-13] witnesses?:PublicKey[0-64] state_root?:digest founded_from?:digest
+    Member: id:member keys:PublicKey[1-8] namespaces:member[1-64]
+    PublicKey: suite:suite value:bytes{1-4096}
+    NodeCertificate: node:spiffe key:PublicKey transport_key:digest not_before:time not_after:time
+    Taxonomy: classes:AuthorityClass[1-256]
+    AuthorityClass: name:class weight:ppm issuers?:member[0-13] within?:class
+    Policy: language:=cedar-4 rules:text assets?:AssetRule[0-1024] purposes?:Purpose[0-256]
+        observers?:member[0-13] weight_min?:ppm
+    AssetRule: pattern:pattern data_class:class columns?:ColumnClass[0-1024] rows_by?:short
+    ColumnClass: name:column column_class:code
+    Purpose: name:code columns?:column[0-1024]
+    OwnerPolicy: consents:Consent[0-64] rules?:text
+    Consent: data_class:short mode:=live|standing until?:time
+    Credential: subject:spiffe subject_kind:=agent|automation|person key:PublicKey classes:class[1-32]
+        actions:=approve|materialize|observe[1-8] assets:pattern[1-64] realms:realm[1-16] not_before:time
+        not_after:time purposes?:code[0-64] delegations?:0-8 previous?:digest
+    Revocation: reason:code compromised_since?:time
+    ReferenceValues: distributions?:digest[0-256] code?:digest[0-1024] not_after?:time
+    Misbehaviour: rule:code records:bytes{0-1318912}[2-2]
+    Erased: ground:code
+    Intent: requester:spiffe credential:digest purpose:code code:CodeReference run:RunReference
+        classes:ItemClass[1-32] expires:time attempts_max:1-100
+    ItemClass: asset:asset items:Item[1-10000] columns?:column[0-1024] inputs?:digest[0-64]
+        media_type?:short reversible?:boolean
+    Item: generation:natural partition?:short previous?:digest inputs?:digest[0-64]
+    CodeReference: digest:digest location?:short revision?:short authors?:spiffe[0-16]
+        reviewers?:spiffe[0-16]
+    RunReference: orchestrator:short run:short step?:short job?:short
+    LaunchTicket: run:short job:short assets:pattern[1-256] not_before:time not_after:time
+        partitions?:short[0-10000] purpose?:short
+    Observation: claim:code shown?:digest not_after?:time weight?:ppm parameters?:map{16}
+    Attestation: type:=nitro|snp|snp_vtpm|software|tdx|tpm2 intent:digest context:ContextMeasurement
+        binding:digest context_key?:bytes{0-4096} challenges?:digest[0-13] blob?:bytes{0-65536}
+        endorsements?:digest[0-16]
+    ContextMeasurement: python:short platform:short distributions:digest distributions_count:natural
+        code:digest code_files:natural image?:digest
+    Ask: intent:digest t:time epochs:ScopeEpoch[1-16] relied:digest[0-256]
+    ScopeEpoch: scope:digest epoch:digest
+    Vote: intent:digest ask:digest t:time scope:digest epoch:digest engine:digest expires:time
+        judgements:ClassJudgement[1-32] working:digest adverse?:digest[0-32]
+    ClassJudgement: outcome:Outcome weight:ppm state:GovernanceState live?:member[0-32]
+    Permit: intent:digest ask:digest t:time scope:digest epoch:digest claims:Claim[1-32]
+        votes:digest[1-13] expires:time
+    Claim: index:0-31 mode:=refuse|defer|restrict|execute extent:Extent state:GovernanceState
+        obligations?:Term[0-10000] live?:member[0-32]
+    Refusal: intent:digest ask:digest t:time scope:digest epoch:digest votes:digest[1-13]
+    Start: intent:digest permit:digest asset:asset attempt:1-100 run:RunReference partition?:short
+    Actuation: intent:digest permit:digest start:digest asset:asset generation:natural attempt:1-100
+        content:Content metering:Metering inputs?:digest[0-256] partition?:short previous?:digest
+        attestation?:digest transitions?:digest[0-64]
+    Content: digest:digest size:natural media_type:short rows?:natural columns?:column[0-1024]
+    Metering: authority:digest rows?:natural bytes?:natural duration_ms?:natural
+    Verification: checks?:Cause[0-64]
+    Transition: type:=release|trust asset:pattern not_before:time not_after:time purpose?:short
+        tier_to?:tier
+"""
+FORMS = dict(re.findall(r"^    (\w+): ((?:.+\n)(?: {8}.+\n)*)", FORM_TABLES, re.MULTILINE))
 # kinds.md: kind, the role that signs, whether its body may be erased, form, outcomes.
 KINDS = {
     kind: (signer, erasable == "erasable", form, tuple(outcomes))
@@ -489,11 +492,18 @@ def check_epoch(epoch: Record, before: Record | None) -> None:
 def verify_record(record: Record, own: dict[tuple[str, bytes], Key], vouched: dict[bytes, Key]) -> Record:
     """A record under known keys (signatures.md section 5); adds the key that it vouches for to `vouched`."""
     authority = record.header.get("authority")
-    need([key for key, _, _ in record.signatures] == [record.header["key"]], "signatures_many" if len(
-        record.signatures) > 1 else "author_wrong", record)
+    need(
+        [key for key, _, _ in record.signatures] == [record.header["key"]],
+        "signatures_many" if len(record.signatures) > 1 else "author_wrong",
+        record,
+    )
     key = own.get(record.author) if authority is None else vouched.get(authority)
     known = key is not None and key.member == record.header["member"]
-    need(known and key_id({"suite": key.suite, "value": key.value}) == record.header["key"], "key_unknown", record)
+    need(
+        known and key_id({"suite": key.suite, "value": key.value}) == record.header["key"],
+        "key_unknown",
+        record,
+    )
     assert key is not None
     signer = KINDS[record.kind][0]
     need(signer in {"any", key.role}, "author_wrong", record)
@@ -507,3 +517,354 @@ def verify_record(record: Record, own: dict[tuple[str, bytes], Key], vouched: di
         begin, end = max(key.begin, body["not_before"]), min(key.end, body["not_after"])
         vouched[record.id] = Key(key.member, role, "ed25519", body["key"]["value"], key.root, begin, end)
     return record
+
+
+# bundle.md ------------------------------------------------------------------------------------------------
+
+DEPENDENCIES = {
+    "ask": ("intent", "relied"),
+    "vote": ("intent", "ask", "adverse"),
+    "permit": ("intent", "ask", "votes"),
+    "refusal": ("intent", "ask", "votes"),
+    "start": ("intent", "permit"),
+    "actuation": ("intent", "permit", "start", "inputs", "transitions", "attestation"),
+    "attestation": ("endorsements",),
+}
+
+
+@dataclass
+class Bundle:
+    """A bundle as it was read; `records` and `vouched` are filled by what verified."""
+
+    coalition: bytes
+    targets: list[bytes]
+    epochs: dict[bytes, Record]
+    records: dict[bytes, Record]
+    vouched: dict[bytes, Key]
+
+    def find(self, record_id: bytes, kind: str) -> Record | None:
+        record = self.records.get(record_id)
+        return record if record is not None and record.kind == kind else None
+
+
+def read_bundle(data: bytes) -> Bundle:
+    """Sections 1 and 3.1."""
+    need(len(data) <= BUNDLE_BYTES_MAX, "malformed")
+    value = decode(data, BUNDLE_RECORDS_MAX)
+    need(is_form("Bundle", value) and ascends(value["targets"]), "malformed")
+    epochs = [read_record(record) for record in value["epochs"]]
+    records = [read_record(record) for record in value["records"]]
+    need(all(r.kind == "epoch" for r in epochs) and all(r.kind != "epoch" for r in records), "malformed")
+    need(ascends([r.id for r in records]), "malformed")
+    return Bundle(
+        value["coalition"], value["targets"], {r.id: r for r in epochs}, {r.id: r for r in records}, {}
+    )
+
+
+def verify_chain(bundle: Bundle, coalition: bytes, number: int, pinned: bytes) -> None:
+    """Section 3.2."""
+    chain = list(bundle.epochs)
+    need(chain[0] == bundle.coalition == coalition, "roots_other")
+    before = None
+    for epoch_id in chain:
+        before, last = read_body(bundle.epochs[epoch_id]), before
+        check_epoch(before, last)
+        bundle.epochs[epoch_id] = before
+    need(len(chain) > number, "pin_not_reached")
+    need(chain[number] == pinned, "pin_missed")
+
+
+def verify_records(bundle: Bundle) -> None:
+    """Section 3.3: records are verified as soon as what vouches for their keys is."""
+    for record in bundle.records.values():
+        need(record.header["coalition"] == bundle.coalition, "record_foreign", record)
+    own = {
+        (member, key): Key(member, "organization", public["suite"], public["value"], key)
+        for epoch in bundle.epochs.values()
+        for key, (member, public) in listed(epoch).items()
+    }
+    waiting: dict[bytes | None, list[Record]] = {}
+    for record in bundle.records.values():
+        waiting.setdefault(record.header.get("authority"), []).append(record)
+    verified: dict[bytes, Record] = {}
+    ready = waiting.pop(None, [])
+    while ready:
+        record = verify_record(ready.pop(), own, bundle.vouched)
+        verified[record.id] = record
+        ready += waiting.pop(record.id, [])
+    for left in waiting.values():
+        raise Bad("authority_missing", left[0].id)
+    bundle.records = dict(sorted(verified.items()))
+
+
+def closure(bundle: Bundle, ids: Iterable[bytes]) -> set[bytes]:
+    """Section 2; `record_missing` where the bundle lacks one of them."""
+    reached: set[bytes] = set()
+    ahead = list(ids)
+    while ahead:
+        record_id = ahead.pop()
+        if record_id not in reached:
+            reached.add(record_id)
+            if record_id not in bundle.records:
+                raise Bad("record_missing", record_id)
+            ahead += depended_on(bundle.records[record_id])
+    return reached
+
+
+def depended_on(record: Record) -> Iterator[bytes]:
+    if "authority" in record.header:
+        yield record.header["authority"]
+    for name in DEPENDENCIES.get(record.kind, ()):
+        value = record.body.get(name, [])
+        yield from value if isinstance(value, list) else [value]
+
+
+def verify_closure(bundle: Bundle) -> None:
+    """Section 3.4."""
+    reached = closure(bundle, bundle.targets)
+    named = {bundle.records[i].body["epoch"] for i in reached if bundle.records[i].kind == "vote"}
+    for epoch in (bundle.epochs[i] for i in sorted(named) if i in bundle.epochs):
+        rules = [("taxonomy", epoch.body["taxonomy"]), *(("policy", p) for p in epoch.body["policies"])]
+        for rule in rules:
+            holds = (r.id for r in bundle.records.values() if (r.kind, r.header["body"]["digest"]) == rule)
+            first = next(holds, None)  # records ascend: the smallest id
+            need(first, "record_missing", epoch)
+            reached |= closure(bundle, [first] if first else [])
+    for record in bundle.records.values():
+        need(record.id in reached, "record_foreign", record)
+    need(named <= bundle.epochs.keys(), "epoch_missing")
+
+
+# decision.md section 5 -------------------------------------------------------------------------------------
+
+
+def check_certificate(bundle: Bundle, record: Record) -> None:
+    """Permit or refusal: bundle.md section 3.5."""
+    intent, ask = bundle.find(record.body["intent"], "intent"), bundle.find(record.body["ask"], "ask")
+    epoch = bundle.epochs.get(record.body["epoch"])
+    if epoch is None or intent is None or ask is None:
+        raise Bad("permit_wrong", record.id)
+    same = (ask.body["intent"], ask.body["t"]) == (intent.id, record.body["t"])
+    need(same and ask.header["member"] == intent.header["member"], "ask_mixed", record)
+    (check_permit if record.kind == "permit" else check_refusal)(bundle, record, intent, epoch)
+
+
+def check_vote(bundle: Bundle, vote_id: bytes, record: Record, intent: Record, epoch: Record) -> Record:
+    """A vote that counts for the certificate (sections 5.1, 5.4 rows 3a and 3b)."""
+    vote = bundle.records.get(vote_id)
+    if vote is None:
+        raise Bad("vote_missing", vote_id)
+    need(vote.kind == "vote", "vote_wrong", vote)
+    asked = ("ask", "intent", "t")
+    need([vote.body[name] for name in asked] == [record.body[name] for name in asked], "vote_spliced", vote)
+    under = (vote.body["epoch"], vote.body["scope"], vote.header["coalition"])
+    need(under == (epoch.id, bundle.coalition, bundle.coalition), "vote_of_another_epoch", vote)
+    member = vote.header["member"]
+    need(member in {m["id"] for m in epoch.body["members"]}, "vote_by_stranger", vote)
+    key = bundle.vouched[vote.header["authority"]]
+    rooted = listed(epoch).get(key.root, ("",))[0] == member
+    need(rooted and key.begin <= vote.body["t"] < key.end, "vote_key_not_in_force", vote)
+    need(vote.body["engine"] in epoch.body["engines"], "engine_unknown", vote)
+    need(len(vote.body["judgements"]) == len(intent.body["classes"]), "vote_wrong", vote)
+    return vote
+
+
+def check_permit(bundle: Bundle, permit: Record, intent: Record, epoch: Record) -> None:
+    """Section 5.4."""
+    body = permit.body
+    named = body["intent"] == intent.id and permit.header["member"] == intent.header["member"]
+    need(named, "permit_foreign", permit)
+    under = (permit.header["coalition"], body["scope"], body["epoch"])
+    need(under == (bundle.coalition, bundle.coalition, epoch.id), "permit_of_another_epoch", permit)
+    votes: list[Record] = []
+    for vote_id in body["votes"]:
+        vote = check_vote(bundle, vote_id, permit, intent, epoch)
+        twice = any(v.header[name] == vote.header[name] for v in votes for name in ("member", "key"))
+        need(not twice, "vote_twice", vote)
+        need(all(supports(vote, claim) for claim in body["claims"]), "claim_unsupported", vote)
+        votes.append(vote)
+    need(len(votes) >= quorum(epoch), "no_quorum", permit)
+    need(ascends(claim["index"] for claim in body["claims"]), "permit_wrong", permit)
+    voters = {vote.header["member"] for vote in votes}
+    need(all(voters.issuperset(c.get("live", [])) for c in body["claims"]), "owner_silent", permit)
+    need(body["expires"] <= min(vote.body["expires"] for vote in votes), "permit_wrong", permit)
+
+
+def check_refusal(bundle: Bundle, refusal: Record, intent: Record, epoch: Record) -> None:
+    """Section 5.5."""
+    under = (refusal.body["intent"], refusal.body["scope"], refusal.body["epoch"])
+    need(under == (intent.id, bundle.coalition, epoch.id), "refusal_foreign", refusal)
+    voters: dict[bytes, str] = {}
+    for vote_id in refusal.body["votes"]:
+        vote = check_vote(bundle, vote_id, refusal, intent, epoch)
+        modes = {judgement["outcome"]["mode"] for judgement in vote.body["judgements"]}
+        need(modes == {"refuse"}, "claim_unsupported", vote)
+        need(vote.header["key"] not in voters, "vote_twice", vote)
+        voters[vote.header["key"]] = vote.header["member"]
+    need(len(set(voters.values())) >= quorum(epoch), "no_quorum", refusal)
+
+
+def supports(vote: Record, claim: dict[str, Any]) -> bool:
+    """Section 5.2."""
+    if claim["index"] >= len(vote.body["judgements"]):
+        return False
+    judgement = vote.body["judgements"][claim["index"]]
+    own = judgement["outcome"]
+    return (
+        2 <= MODES.index(claim["mode"]) <= MODES.index(own["mode"])
+        and all(indices(claim["extent"], s) <= indices(own["extent"], s) for s in ("items", "columns"))
+        and {encode(o) for o in own.get("obligations", [])}
+        <= {encode(o) for o in claim.get("obligations", [])}
+        and judgement["state"] == claim["state"]
+        and judgement.get("live", []) == claim.get("live", [])
+    )
+
+
+def indices(extent: dict[str, Any], name: str) -> set[int]:
+    return {index for first, last in extent.get(name, []) for index in range(first, last + 1)}
+
+
+# bundle.md section 3.5, lineage.md section 3 ---------------------------------------------------------------
+
+
+def check_start(bundle: Bundle, start: Record) -> None:
+    permit = bundle.find(start.body["permit"], "permit")
+    if permit is None:
+        raise Bad("start_foreign", start.id)
+    need(start.header["member"] == permit.header["member"], "start_foreign", start)
+    need(start.body["intent"] == permit.body["intent"], "start_foreign", start)
+    need(start.header["at"] < permit.body["expires"], "permit_expired", start)
+
+
+def check_actuation(bundle: Bundle, made: Record) -> None:
+    permit, intent = bundle.find(made.body["permit"], "permit"), bundle.find(made.body["intent"], "intent")
+    if permit is None or intent is None:
+        raise Bad("lineage_wrong", made.id)
+    epoch = bundle.epochs.get(permit.body["epoch"])
+    if epoch is None:
+        raise Bad("epoch_unknown", made.id)
+    need(made.header["coalition"] == epoch.header.get("coalition", epoch.id), "lineage_foreign", made)
+    check_permit(bundle, permit, intent, epoch)
+    claim = covering_claim(made, permit, intent)
+    if claim is None or made.header["member"] != intent.header["member"]:
+        raise Bad("not_permitted", made.id)
+    group = intent.body["classes"][claim["index"]]
+    if columns := group.get("columns"):
+        permitted = {columns[i] for i in indices(claim["extent"], "columns") if i < len(columns)}
+        need(permitted.issuperset(made.body["content"].get("columns", [])), "column_not_permitted", made)
+    inputs = {i for part in (group, *group["items"]) for i in part.get("inputs", [])}
+    need(inputs.issuperset(made.body.get("inputs", [])), "lineage_wrong", made)
+    state = dict(claim["state"])
+    terms = {encode(o): o for o in state.pop("restrictions", []) + claim.get("obligations", [])}
+    if terms:
+        state["restrictions"] = [term for _, term in sorted(terms.items(), key=lambda item: item[0])]
+    stated = made.header["governance"] == state and made.header["realm"] == state["realm"]
+    need(stated, "governance_state_wrong", made)
+    start = bundle.find(made.body["start"], "start")
+    if start is None:
+        raise Bad("start_foreign", made.id)
+    same = [start.body.get(n) == made.body.get(n) for n in ("permit", "asset", "partition", "attempt")]
+    need(all(same) and start.header["member"] == made.header["member"], "start_foreign", made)
+    for input_id in made.body.get("inputs", []):
+        used = bundle.find(input_id, "actuation")
+        need(used and used.header["outcome"] == "promoted", "input_not_promoted", made)
+
+
+def slot(body: dict[str, Any]) -> tuple[Any, ...]:
+    return body.get("partition", ""), body["generation"], body.get("previous")
+
+
+def covering_claim(made: Record, permit: Record, intent: Record) -> dict[str, Any] | None:
+    """The first claim that covers the actuation's slot."""
+    for claim in permit.body["claims"]:
+        if claim["index"] >= len(intent.body["classes"]):
+            return None
+        group = intent.body["classes"][claim["index"]]
+        if group["asset"] != made.body["asset"]:
+            continue
+        for index in sorted(indices(claim["extent"], "items")):
+            if index >= len(group["items"]):
+                return None
+            if slot(group["items"][index]) == slot(made.body):
+                return dict(claim)
+    return None
+
+
+def verify(bundle: bytes, coalition: bytes, epoch_number: int, epoch: bytes) -> dict[str, Any]:
+    """What was verified, to the level `signed`; `Bad` where anything does not hold (bundle.md section 3)."""
+    read = read_bundle(bundle)
+    verify_chain(read, coalition, epoch_number, epoch)
+    verify_records(read)
+    verify_closure(read)
+    rules = {
+        "permit": check_certificate,
+        "refusal": check_certificate,
+        "start": check_start,
+        "actuation": check_actuation,
+    }
+    slots = set()
+    for record in read.records.values():
+        if record.kind in rules:
+            rules[record.kind](read, record)
+    for record in read.records.values():
+        if record.header.get("outcome") == "promoted":
+            filled = (record.body["asset"], *slot(record.body))
+            need(filled not in slots, "slot_twice", record)
+            slots.add(filled)
+    return {
+        "level": "signed",
+        "not_higher": "this reader has no engine: it judged no vote again",
+        "coalition": coalition.hex(),
+        "pin": "genesis: all past members are trusted" if epoch_number == 0 else f"epoch {epoch_number}",
+        "targets": [target.hex() for target in read.targets],
+        "epochs": len(read.epochs),
+        "records": len(read.records),
+    }
+
+
+# Roots (bundle.md section 4) ---------------------------------------------------------------------------------
+
+
+def read_roots(data: bytes) -> dict[str, Any]:
+    """Roots from TOML, with ids in bytes and `made` in seconds since 1970."""
+    need(len(data) <= ROOTS_BYTES_MAX, "roots_wrong")
+    try:
+        roots = tomllib.loads(data.decode())
+    except ValueError as error:
+        raise Bad("roots_wrong") from error
+    need(roots.keys() == {"name", "coalition", "epoch_number", "epoch", "made"}, "roots_wrong")
+    need(fits("short", roots["name"]) and fits("natural", roots["epoch_number"]), "roots_wrong")
+    for name in ("coalition", "epoch"):
+        value = roots[name]
+        need(type(value) is str and re.fullmatch("[0-9a-f]{64}", value), "roots_wrong")
+        roots[name] = bytes.fromhex(value)
+    made = roots["made"]
+    utc = isinstance(made, dt.datetime) and made.utcoffset() == dt.timedelta(0)
+    need(utc and made.microsecond == 0 and made.year >= 1970, "roots_wrong")
+    roots["made"] = int(made.timestamp())
+    need(roots["epoch_number"] or roots["epoch"] == roots["coalition"], "roots_wrong")
+    return roots
+
+
+def fingerprint(roots: dict[str, Any]) -> str:
+    return hashlib.sha256(encode(roots)).hexdigest()
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 2:
+        sys.stderr.write("usage: reader.py BUNDLE ROOTS\n")
+        return 2
+    try:
+        roots = read_roots(Path(arguments[1]).read_bytes())
+        data = Path(arguments[0]).read_bytes()
+        result = verify(data, roots["coalition"], roots["epoch_number"], roots["epoch"])
+    except (Bad, OSError) as error:
+        sys.stderr.write(f"not verified: {error}\n")
+        return 1
+    sys.stdout.writelines(f"{name}: {value}\n" for name, value in result.items())
+    sys.stdout.write(f"roots: {roots['name']} {fingerprint(roots)}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

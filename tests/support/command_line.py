@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from typer.testing import CliRunner
@@ -25,7 +24,7 @@ class Said:
         return json.loads(self.output)
 
 
-def comity(*arguments: str | Path, status: int | None = 0) -> Said:
+def comity(*arguments: object, status: int | None = 0) -> Said:
     """Run a command. `status` is what it has to end with; None allows any."""
     result = CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COMITY_HOME": None})
     if result.exception is not None and not isinstance(result.exception, SystemExit):

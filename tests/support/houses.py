@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +50,7 @@ class EarlierClock(SystemClock):
 
 
 @contextmanager
-def short_folder() -> Iterator[Path]:
+def short_folder() -> Generator[Path]:
     """A folder with a short name: the path of a Unix socket has little room, and pytest's are long."""
     place = Path(tempfile.mkdtemp(prefix="cy", dir="/tmp"))
     try:
@@ -176,7 +176,12 @@ class Street:
             return LocalTransport(self.network, key, handler)
 
         async def run(*, task_status: trio.TaskStatus[Ready]) -> None:
-            arguments = {"clock": EarlierClock(), "make_transport": transport, "stop": stop, **options}
+            arguments: dict[str, Any] = {
+                "clock": EarlierClock(),
+                "make_transport": transport,
+                "stop": stop,
+                **options,
+            }
             try:
                 await run_node(house, ready=task_status.started, **arguments)
             finally:
@@ -186,7 +191,7 @@ class Street:
 
 
 @asynccontextmanager
-async def street() -> AsyncIterator[Street]:
+async def street() -> AsyncGenerator[Street]:
     """Houses run inside of it, and are stopped at its end."""
     async with trio.open_nursery() as nursery:
         yield Street(nursery)
@@ -194,7 +199,7 @@ async def street() -> AsyncIterator[Street]:
 
 
 @asynccontextmanager
-async def inhabited(homes: dict[str, Home], *members: str) -> AsyncIterator[dict[str, RunningHouse]]:
+async def inhabited(homes: dict[str, Home], *members: str) -> AsyncGenerator[dict[str, RunningHouse]]:
     """The nodes of some members, or of all, connected with each other."""
     async with street() as here:
         wanted = members or tuple(homes)
