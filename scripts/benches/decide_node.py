@@ -285,6 +285,8 @@ async def main() -> None:
                     say(cpu=time.process_time())
                 case "quit":
                     break
+                case other:
+                    say(unknown=other)
         nursery.cancel_scope.cancel()
     node.worker.close()
     node.core.store.close()

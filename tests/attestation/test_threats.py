@@ -187,7 +187,7 @@ def test_voter_that_votes_twice_counts_once() -> None:
         subject=(pursuit.intent.id,),
     )
     north.holdings.admit([twin])
-    both = [vote, north.holdings.get(twin.id), pursuit.votes[NORTH]]
+    both: list[Any] = [vote, north.holdings.get(twin.id), pursuit.votes[NORTH]]
     assert isinstance(tally(both, pursuit.ask, pursuit.intent, north.holdings.epoch), Undecided)
 
 
@@ -256,7 +256,7 @@ def test_duplicate_key_counted_twice() -> None:
     )
     north.holdings.admit([twin])
     assert north.holdings.get(twin.id) is not None
-    three = [pursuit.votes[NORTH], vote, north.holdings.get(twin.id)]
+    three: list[Any] = [pursuit.votes[NORTH], vote, north.holdings.get(twin.id)]
     result = tally(three, pursuit.ask, pursuit.intent, north.holdings.epoch)
     assert isinstance(result, Undecided)
     permit = msgspec.structs.replace(

@@ -204,7 +204,6 @@ def test_member_that_revokes_anothers_certificate_cuts_nobody_off() -> None:
     from comity.node.core import Core, Identity
     from comity.node.service import peers_from
     from comity.node.store_memory import MemoryStore
-    from nodes import Inline  # noqa: F401  # the node's own reading of the certificates
     from world import ENGINE
 
     world = World()

@@ -19,7 +19,15 @@ import structlog
 import trio
 
 from api_calls import CODE, solo, step, submit
-from comity.node.api_access import BODY_BYTES_MAX
+from comity.node.api_access import (
+    BODY_BYTES_MAX,
+    DRAINED_BYTES_MAX,
+    Doorkeeper,
+    Message,
+    Receive,
+    Scope,
+    Send,
+)
 from comity.node.client import (
     ActuationForm,
     NodeClient,
@@ -151,11 +159,40 @@ async def test_a_body_is_bounded(place: Path, *, chunked: bool) -> None:
         token = token_of(house.home, "bridge")
         if chunked:
             chunk = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
-            sent = request("POST", "/v1/steps", token, chunk * 5, "Transfer-Encoding: chunked")
+            sent = request("POST", "/v1/steps", token, chunk * 5 + b"0\r\n\r\n", "Transfer-Encoding: chunked")
         else:
             sent = request("POST", "/v1/steps", token, b" " * (BODY_BYTES_MAX + 1))
         status, problem = await trio.to_thread.run_sync(raw, house.home, sent)
         assert (status, problem["code"]) == (413, "body_too_large")
+
+
+async def test_an_endless_body_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
+    taken = 0
+
+    async def endless() -> Message:
+        nonlocal taken
+        taken += 1
+        return {"type": "http.request", "body": bytes(BODY_BYTES_MAX), "more_body": True}
+
+    async def silent() -> Message:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    answers: list[Message] = []
+
+    async def send(message: Message) -> None:
+        answers.append(message)
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError("it reached the application")
+
+    keeper = Doorkeeper(application, {"bridge": b"t" * 43})
+    headers = [(b"authorization", b"Bearer " + b"t" * 43)]
+    scope = {"type": "http", "method": "POST", "path": "/v1/steps", "headers": headers}
+    for receive in (endless, silent):
+        await keeper(scope, receive, send)
+    assert [each["status"] for each in answers if "status" in each] == [413, 413]
+    assert taken <= DRAINED_BYTES_MAX // BODY_BYTES_MAX + 1
 
 
 async def test_errors_are_problems(place: Path) -> None:

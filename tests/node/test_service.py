@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -92,7 +92,7 @@ async def make(node: RunningNode, answer: StepAnswer, content: bytes, columns: t
 
 
 @asynccontextmanager
-async def four(**options: object) -> AsyncIterator[tuple[World, dict[str, RunningNode]]]:
+async def four(**options: object) -> AsyncGenerator[tuple[World, dict[str, RunningNode]]]:
     world = World()
     async with running(world, **options) as nodes:  # type: ignore[arg-type]
         await until(lambda: all(len(node.service.connected()) == 3 for node in nodes.values()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Any, TypeVar
@@ -98,7 +98,7 @@ class RunningNode:
 @asynccontextmanager
 async def running(
     world: World, *, knows: Sequence[str] | None = None, seed: int = 1, loss_ppm: int = 0
-) -> AsyncIterator[dict[str, RunningNode]]:
+) -> AsyncGenerator[dict[str, RunningNode]]:
     """All members' nodes. Those of `knows` (by default all) begin with the governance records."""
     network = MemoryNetwork(Random(seed), delay_s=(0.001, 0.05), loss_ppm=loss_ppm)
     clock = TrioClock()
