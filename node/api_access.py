@@ -32,6 +32,8 @@ REQUESTS_MAX: Final = 512
 BODY_TIMEOUT_S: Final = 30.0
 """For the whole body of a request, over a socket of this machine."""
 
+_SCHEME: Final = b"Bearer "
+
 log = structlog.get_logger("comity.node.api")
 
 
@@ -102,8 +104,8 @@ class Doorkeeper:
         """The role of the token that a request carries. Every token is compared, each in constant time."""
         given = b""
         for name, value in scope["headers"]:
-            if name == b"authorization":
-                given = value.removeprefix(b"Bearer ")
+            if name == b"authorization" and value.startswith(_SCHEME):
+                given = value.removeprefix(_SCHEME)
         found: str | None = None
         for role, token in self._tokens.items():
             if hmac.compare_digest(given, token):

@@ -39,6 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cli_node.app)
+app.add_typer(cli_node.config)
 app.add_typer(cli_coalition.app)
 app.add_typer(cli_credential.app)
 app.add_typer(cli_credential.keys)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from comity.node.run import Ready
 
 app = new_app("node", "A node: make its home, run it, see how it is.")
+config = new_app("config", "The settings of a node.")
 
 POLL_S: Final = 0.2
 WITHIN_S_MAX: Final = 3_600.0
@@ -264,3 +265,38 @@ def _say_status(out: Console, said: Any) -> None:
     )
     listed = ", ".join(f"{count} {standing}" for standing, count in said["intents"].items())
     out.print(f"Intents: {listed or 'none'}. `comity waiting` says what waits for whom.")
+
+
+@config.command("check", epilog=examples("comity config check", "comity config check --home HOME"))
+@reported
+def check(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Check what a node needs to start: settings, keys, tokens and the coalition file. Nothing is started."""
+    from comity.node.coalition_file import read_coalition
+    from comity.node.coalitions import verified
+    from comity.node.home import NODE_KEY, TRANSPORT_KEY
+    from comity.node.keystore import load_key
+    from comity.node.signing_hand import Hand
+    from comity.node.tokens import read_tokens
+
+    hand = Hand.of(home)
+    hand.home.require_private()
+    settings = hand.config()
+    for name in (NODE_KEY, TRANSPORT_KEY):
+        load_key(hand.home.key(name))
+    read_tokens(hand.home)
+    founded = hand.home.coalition.exists()
+    if founded:
+        verified(read_coalition(hand.home.coalition))
+    value = {
+        "home": str(hand.home.path),
+        "node": settings.node,
+        "listen": settings.listen,
+        "coalition": founded,
+    }
+
+    def say(out: Console) -> None:
+        out.print(f"{hand.home.config} and the files beside it are sound: {settings.node}, {settings.listen}")
+        if not founded:
+            out.print("It belongs to no coalition yet: comity coalition join FILE")
+
+    show(value, as_json, say)

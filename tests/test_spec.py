@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -16,14 +16,18 @@ from pathlib import Path
 import pytest
 import typer.main
 
+from comity.attestation.holdings import Holdings
 from comity.attestation.roots import fingerprint, parse_roots
 from comity.attestation.weighting import combine
 from comity.gossip import framing
 from comity.node.cli import app
 from comity.protocol import limits
+from comity.protocol.execution import Intent, Permit
 from comity.protocol.frames import FeedFrame, encode_frame
 from comity.protocol.kinds import KINDS
 from comity.protocol.records import BODIES
+from stories import Pooled
+from world import INSTITUTE, NORTH
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEC = ROOT / "docs" / "spec"
@@ -118,7 +122,8 @@ def codes_of_call(call: ast.Call, scope: ast.AST) -> Iterator[tuple[str, str]]:
     position, family = CALLS[name]
     given = call.args[position] if position < len(call.args) else None
     for keyword in call.keywords:
-        if keyword.arg in ("code", "reason"):
+        # `reason` is a parameter of some causes.
+        if keyword.arg == "code" or (keyword.arg == "reason" and family not in (CAUSES, NEEDS)):
             given = keyword.value
     yield from ((family, code) for code in strings(given, scope))
 
@@ -263,6 +268,28 @@ def test_reasons_of_approvals_are_in_the_page() -> None:
     assert said
     page = (SPEC / "decision.md").read_text(encoding="utf-8")
     assert [reason for reason in sorted(map(str, said)) if f"| `{reason}` |" not in page] == []
+
+
+def test_reasons_of_striking_are_in_the_page() -> None:
+    """The values of `reason` in `input_struck`."""
+    tree = ast.parse((ROOT / "attestation/adverse.py").read_text(encoding="utf-8"))
+    said = {
+        text
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and "struck[" in ast.unparse(node.targets[0])
+        for text in strings(node.value, tree)
+    }
+    said |= {
+        text
+        for node in ast.walk(tree)
+        if isinstance(node, ast.For) and isinstance(node.iter, ast.Tuple)
+        for pair in node.iter.elts
+        if isinstance(pair, ast.Tuple)
+        for text in strings(pair.elts[-1], tree)
+    }
+    assert {"revoked", "rivalled"} <= said
+    page = (SPEC / "decision.md").read_text(encoding="utf-8").partition("### 3.2")[2].partition("### 3.3")[0]
+    assert [reason for reason in sorted(said) if f"`{reason}`" not in page] == []
 
 
 # References
@@ -438,6 +465,48 @@ def test_example_roots_have_the_fingerprint_of_the_page() -> None:
     assert written is not None
     roots = parse_roots(re.sub(r"^    ", "", written[0], flags=re.MULTILINE))
     assert f"`{fingerprint(roots).hex()}`" in page
+
+
+def test_example_decision_and_bundle_are_those_of_the_story() -> None:
+    """Ids, numbers and sizes of the examples; what a decision says is told by other tests."""
+    story = Pooled.told()
+    bundle = story.bundle()
+    page = (SPEC / "bundle.md").read_text(encoding="utf-8").partition("## Example")[2].partition("\n## ")[0]
+    assert f"{len(bundle.records)} records, {len(bundle.encoded()):,} bytes" in page
+    assert f"targets: [{bundle.targets[0].hex()[:8]}...]" in page
+    counted = Counter(record.header.kind for record in bundle.records)
+    listed = re.search(r"records: \[(.+?), by their ids", page, re.DOTALL)
+    assert listed is not None
+    singular = {"policies": "policy", "taxonomies": "taxonomy"}
+    assert {
+        singular.get(name, name if name in counted else name.removesuffix("s")).replace(" ", "_"): int(number)
+        for number, name in re.findall(r"([0-9]+) ([a-z ]+?)(?:,|$)", " ".join(listed[1].split()))
+    } == counted
+
+    held = story.world[INSTITUTE].holdings
+    verified = [record for record in (held.get(record.id) for record in bundle.records) if record is not None]
+    permit = next(
+        record.body
+        for record in verified
+        if isinstance(record.body, Permit)
+        and [group.asset for group in _intent(held, record.body).classes] == [f"{NORTH}/released"]
+    )
+    ask = held.get(permit.ask)
+    assert ask is not None
+    page = (SPEC / "decision.md").read_text(encoding="utf-8").partition("## Example")[2].partition("\n## ")[0]
+    first = min(ask.body.relied).hex()[:8]
+    assert f"relied: [{first}, ... {len(ask.body.relied)} ids]" in page
+    shown = re.findall(r"\b(?:intent|ask): ([0-9a-f]{8})", page)
+    assert set(shown) == {permit.intent.hex()[:8], permit.ask.hex()[:8]}
+    assert f"votes: [{', '.join(vote.hex()[:8] for vote in permit.votes)}]" in page
+    assert {int(text) for text in re.findall(r"expires: ([0-9]+)", page)} == {permit.expires}
+
+
+def _intent(held: Holdings, permit: Permit) -> Intent:
+    record = held.get(permit.intent)
+    assert record is not None
+    assert isinstance(record.body, Intent)
+    return record.body
 
 
 def test_example_weight_is_right() -> None:

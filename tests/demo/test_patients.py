@@ -39,7 +39,7 @@ def test_fits_differ_where_rows_differ() -> None:
     fits = fit_directly(rows)
     assert greatest_difference(fits, fit_directly(rows.sample(frac=1, random_state=7))) < 1e-9
     changed = rows.copy()
-    changed.iloc[0, changed.columns.get_loc("sex")] = 3 - changed.iloc[0]["sex"]
+    changed.loc[changed.index[0], "sex"] = 3 - changed["sex"].iloc[0]
     assert greatest_difference(fits, fit_directly(changed)) > 1e-3
     assert greatest_difference(fits, {}) == math.inf
 

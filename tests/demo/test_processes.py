@@ -119,7 +119,7 @@ def test_nothing_starts_after_the_end(tmp_path: Path) -> None:
 
 def test_accounts_cannot_look_into_each_others_folders(tmp_path: Path) -> None:
     for folder in (tmp_path, *tmp_path.parents):
-        if not os.stat(folder).st_mode & 0o001 and os.geteuid() == 0 and folder != Path("/"):
+        if not folder.stat().st_mode & 0o001 and os.geteuid() == 0 and folder != Path("/"):
             folder.chmod(0o711)
     accounts = choose_accounts(("one", "two"), tmp_path)
     places = {name: account.folder(tmp_path / name) for name, account in accounts.by_name.items()}

@@ -138,6 +138,14 @@ async def test_who_has_no_token_learns_nothing(place: Path) -> None:
                 assert (status, problem["code"]) == (401, "token_wrong")
 
 
+async def test_a_token_is_sent_as_a_bearer_token(place: Path) -> None:
+    async with solo(place) as house:
+        token = token_of(house.home, "reader")
+        for scheme, status in (("Bearer ", 200), ("Basic ", 401), ("", 401)):
+            sent = request("GET", "/v1/status", "", b"", f"Authorization: {scheme}{token}")
+            assert (await trio.to_thread.run_sync(raw, house.home, sent))[0] == status
+
+
 async def test_the_client_tells_a_wrong_token_from_a_wrong_role(place: Path) -> None:
     async with solo(place) as house:
         stranger = NodeClient(house.home.socket, "x" * 43)

@@ -178,6 +178,17 @@ def test_a_home_without_a_node_is_status_2(place: Path) -> None:
     assert "comity node init" in said.errors
 
 
+def test_settings_are_checked_without_a_start(place: Path) -> None:
+    home = found(place, (NORTH,))[NORTH]
+    assert comity("config", "check", "--home", home.path, "--json").json["coalition"] is True
+    text = home.config.read_text()
+    home.config.write_text(text.replace("security = ", "securty = "))
+    assert "did you mean security?" in comity("config", "check", "--home", home.path, status=2).errors
+    home.config.write_text(text)
+    home.key("transport").chmod(0o644)
+    assert "chmod 600" in comity("config", "check", "--home", home.path, status=2).errors
+
+
 def test_wrong_options_are_status_2() -> None:
     assert comity("node", "statsu", status=2).errors
     assert comity("verify", "x", status=2).errors

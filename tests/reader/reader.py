@@ -61,11 +61,10 @@ class Record:
 
 def read_record(data: bytes) -> Record:
     need(len(data) <= RECORD_BYTES_MAX, "malformed")
-    match decode(data):
-        case [str(kind), bytes(head), list(signatures), bytes(body)] if kind == TYPE:
-            pass
-        case _:
-            malformed()
+    parts = decode(data)
+    need(type(parts) is list and len(parts) == 4 and parts[0] == TYPE, "malformed")
+    _, head, signatures, body = parts
+    need((type(head), type(signatures), type(body)) == (bytes, list, bytes), "malformed")
     need(len(head) <= HEADER_BYTES_MAX and len(body) <= BODY_BYTES_MAX, "malformed")
     need(0 < len(signatures) <= SIGNATURES_MAX, "malformed")
     for signature in signatures:
@@ -122,6 +121,10 @@ class Key:
     root: bytes
     begin: int = 0
     end: int = 1 << 63
+
+    @property
+    def author(self) -> tuple[str, bytes]:
+        return self.member, key_id({"suite": self.suite, "value": self.value})
 
 
 def key_id(key: dict[str, Any]) -> bytes:
@@ -189,8 +192,8 @@ def check_epoch(epoch: Record, before: Record | None) -> None:
     rolls = [listed(e) for e in (before, epoch) if e is not None]
     for signature in epoch.signatures:
         key = next((roll[signature[0]][1] for roll in rolls if signature[0] in roll), None)
-        need(key, "key_unknown", epoch)
-        assert key is not None
+        if key is None:
+            raise Bad("key_unknown", epoch.id)
         need(valid(key["suite"], key["value"], signature, epoch.signed), "signature_wrong", epoch)
     signers = [signature[0] for signature in epoch.signatures]
     member, author = epoch.author
@@ -208,19 +211,11 @@ def check_epoch(epoch: Record, before: Record | None) -> None:
 def verify_record(record: Record, own: dict[tuple[str, bytes], Key], vouched: dict[bytes, Key]) -> Record:
     """A record under known keys (signatures.md section 5); adds the key that it vouches for to `vouched`."""
     authority = record.header.get("authority")
-    need(
-        [key for key, _, _ in record.signatures] == [record.header["key"]],
-        "signatures_many" if len(record.signatures) > 1 else "author_wrong",
-        record,
-    )
+    need(len(record.signatures) == 1, "signatures_many", record)
+    need(record.signatures[0][0] == record.header["key"], "author_wrong", record)
     key = own.get(record.author) if authority is None else vouched.get(authority)
-    known = key is not None and key.member == record.header["member"]
-    need(
-        known and key_id({"suite": key.suite, "value": key.value}) == record.header["key"],
-        "key_unknown",
-        record,
-    )
-    assert key is not None
+    if key is None or key.author != record.author:
+        raise Bad("key_unknown", record.id)
     signer = KINDS[record.kind][0]
     need(signer in {"any", key.role}, "author_wrong", record)
     need(valid(key.suite, key.value, record.signatures[0], record.signed), "signature_wrong", record)
@@ -339,13 +334,12 @@ def verify_closure(bundle: Bundle) -> None:
     """Section 3.4."""
     reached = closure(bundle, bundle.targets)
     named = {bundle.records[i].body["epoch"] for i in reached if bundle.records[i].kind == "vote"}
+    # Records ascend by id, so of several with one body the smallest id stays.
+    holding = {(r.kind, r.header["body"]["digest"]): i for i, r in reversed(bundle.records.items())}
     for epoch in (bundle.epochs[i] for i in sorted(named) if i in bundle.epochs):
-        rules = [("taxonomy", epoch.body["taxonomy"]), *(("policy", p) for p in epoch.body["policies"])]
-        for rule in rules:
-            holds = (r.id for r in bundle.records.values() if (r.kind, r.header["body"]["digest"]) == rule)
-            first = next(holds, None)  # records ascend: the smallest id
-            need(first, "record_missing", epoch)
-            reached |= closure(bundle, [first] if first else [])
+        for rule in (("taxonomy", epoch.body["taxonomy"]), *(("policy", p) for p in epoch.body["policies"])):
+            need(rule in holding, "record_missing", epoch)
+            reached |= closure(bundle, [holding[rule]])
     for record in bundle.records.values():
         need(record.id in reached, "record_foreign", record)
     need(named <= bundle.epochs.keys(), "epoch_missing")
