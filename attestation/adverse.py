@@ -29,6 +29,17 @@ _CARRIES: Final = frozenset({"attestation", "credential", "launch_ticket", "obse
 under a key that was in force stands, and is marked where it is used next (docs/spec/decision.md section 3)."""
 
 
+_REVOCABLE: Final = _CARRIES | {
+    "intent",
+    "node_certificate",
+    "owner_policy",
+    "reference_values",
+    "transition",
+}
+"""Kinds that can be taken back. A vote that was cast, a permit, a start and what was made cannot: a voter that
+revoked its old votes would else make all that rests on them unusable."""
+
+
 @dataclass(frozen=True, slots=True)
 class Adverse:
     """The effect of the adverse records that count.
@@ -115,6 +126,9 @@ def weigh_adverse(
     places = _Places(relied.values())
     # The relied among themselves first: whoever judges again sees those pairs too.
     for record in sorted({**{r.id: r for r in candidates}, **relied}.values(), key=lambda r: r.id):
+        if record.id not in relied and len(effects.ids) == ADVERSE_PER_VOTE_MAX:
+            # What the vote cannot name has no effect either: whoever judges again sees only what it names.
+            continue
         hit = places.effect_of(record, effects) if not record.is_adverse() else False
         if record.is_adverse():
             hit = _count(record, concerned, everything, observers, effects)
@@ -127,6 +141,11 @@ def weigh_adverse(
     )
 
 
+def _number_of(record: AnyRecord) -> object | None:
+    """What numbers order: governance. A name that a voter gives its votes makes them no rivals."""
+    return number_key(record) if record.record.kind.log == "governance" else None
+
+
 class _Places:
     """What may stand there only once: numbered records, slots, and the newest owner policy of a name."""
 
@@ -134,7 +153,7 @@ class _Places:
         self._numbered: dict[object, list[AnyRecord]] = {}
         self._policies: dict[tuple[str, str], list[AnyRecord]] = {}
         for record in relied:
-            for key in (number_key(record), slot_of(record)):
+            for key in (_number_of(record), slot_of(record)):
                 if key is not None:
                     self._numbered.setdefault(key, []).append(record)
             if isinstance(record.body, OwnerPolicy):
@@ -143,7 +162,7 @@ class _Places:
     def effect_of(self, record: AnyRecord, effects: _Effects) -> bool:
         """Equal numbers and equal slots strike both; a higher owner policy strikes the lower and takes its place."""
         hit = False
-        for key, code in ((number_key(record), "rivalled"), (slot_of(record), "slot_twice")):
+        for key, code in ((_number_of(record), "rivalled"), (slot_of(record), "slot_twice")):
             for other in self._numbered.get(key, ()) if key is not None else ():
                 if other.id != record.id:
                     effects.struck[other.id] = effects.struck[record.id] = code
@@ -171,7 +190,7 @@ def _count(
         if subject not in concerned or target is None:
             continue
         if record.header.kind in ("revocation", "suspension"):
-            if _may_revoke(record, target, everything):
+            if target.header.kind in _REVOCABLE and _may_revoke(record, target, everything):
                 effects.struck[subject] = "revoked" if record.header.kind == "revocation" else "suspended"
                 hit = True
         elif record.header.outcome is not None and _may_report(record, target, observers):

@@ -26,15 +26,18 @@ app = typer.Typer(
     name="comity",
     help="A peer-to-peer attested execution network for data pipelines: organizations decide together what runs.",
     epilog=(
-        "**First steps**\n\n"
-        "`comity node init --member clinic-north.example HOME` makes a node's home and its public card.\n\n"
-        "`comity coalition new`, `sign` and `join` found a coalition from the cards of its members.\n\n"
-        "`comity node start --home HOME` runs the node; `comity node status` says how it is.\n\n"
-        "`comity waiting` lists what waits for whom; `comity verify` checks a bundle without any node.\n\n"
-        f"{STATUSES} Every command has `--json` and `--help` with examples."
+        "[bold]First steps[/bold]\n\n"
+        "[cyan]comity node init --member clinic-north.example HOME[/cyan] makes a node's home and its public card.\n\n"
+        "[cyan]comity coalition new[/cyan], [cyan]sign[/cyan] and [cyan]join[/cyan] found a coalition from the"
+        " cards of its members.\n\n"
+        "[cyan]comity node start --home HOME[/cyan] runs the node;"
+        " [cyan]comity node status[/cyan] says how it is.\n\n"
+        "[cyan]comity waiting[/cyan] lists what waits for whom;"
+        " [cyan]comity verify[/cyan] checks a bundle without any node.\n\n"
+        f"{STATUSES} Every command has [cyan]--json[/cyan] and [cyan]--help[/cyan] with examples."
     ),
     no_args_is_help=True,
-    rich_markup_mode="markdown",
+    rich_markup_mode="rich",
     add_completion=False,
     pretty_exceptions_enable=False,
 )

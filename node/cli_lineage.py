@@ -156,8 +156,9 @@ def verify(
 ) -> None:
     """Verify a bundle with the roots alone: no node, no network, nothing of ours that you would have to trust.
 
-    *signed*: every signature, chain, certificate and content rule checks. *re-judged*: moreover every vote was
-    judged again and came out equal to the byte. Status 1, naming record and reason, where anything is wrong.
+    [bold]signed[/bold]: every signature, chain, certificate and content rule checks. [bold]re-judged[/bold]:
+    moreover every vote was judged again and came out equal to the byte. Status 1, naming record and reason,
+    where anything is wrong.
     """
     from comity.attestation.engine import engine_id
     from comity.attestation.offline import verify_bundle

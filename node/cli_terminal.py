@@ -6,6 +6,7 @@ Imports nothing heavy: `comity --help` costs as much as this and Typer do.
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -30,7 +31,7 @@ UNREACHABLE: Final = 3
 """The node does not answer."""
 
 STATUSES: Final = (
-    "**Exit status:** 0 done; 1 refused, or the answer is no; 2 an option, a file or a setting is wrong;"
+    "[bold]Exit status:[/bold] 0 done; 1 refused, or the answer is no; 2 an option, a file or a setting is wrong;"
     " 3 the node does not answer."
 )
 EXTRAS: Final = frozenset({"fastapi", "hypercorn", "libp2p", "multiaddr", "sqlalchemy", "structlog", "trio"})
@@ -76,7 +77,7 @@ def new_app(name: str, text: str) -> typer.Typer:
         name=name,
         help=text,
         no_args_is_help=True,
-        rich_markup_mode="markdown",
+        rich_markup_mode="rich",
         add_completion=False,
         pretty_exceptions_enable=False,
     )
@@ -84,8 +85,8 @@ def new_app(name: str, text: str) -> typer.Typer:
 
 def examples(*lines: str) -> str:
     """The epilog of a command: examples, and what its exit status says."""
-    listed = "\n\n".join(f"`{line}`" for line in lines)
-    return f"**Examples**\n\n{listed}\n\n{STATUSES}"
+    listed = "\n\n".join(f"[cyan]{line}[/cyan]" for line in lines)
+    return f"[bold]Examples[/bold]\n\n{listed}\n\n{STATUSES}"
 
 
 # Output
@@ -165,6 +166,9 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
             sys.stderr.close()
             raise typer.Exit(OK) from None
 
+    # Help breaks lines where the terminal ends, not where the source does.
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    run.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     return run
 
 

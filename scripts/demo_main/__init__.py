@@ -1,1 +1,1 @@
-"""The demo: four organizations decide together over real clinical data. `scripts/demo --help`"""
+"""The demo: four organizations decide together over real clinical data, as `scripts/demo --help` says."""

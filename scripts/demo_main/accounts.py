@@ -125,9 +125,25 @@ def _problem(account: Account, place: Path) -> str | None:
 
 def may_read(account: Account, path: Path) -> bool:
     """Whether a program of this account can list a folder or read a file. Tried, not computed."""
-    program = "import pathlib, sys; p = pathlib.Path(sys.argv[1]); list(p.iterdir()) if p.is_dir() else p.read_bytes()"
+    what = "list(path.iterdir()) if path.is_dir() else path.read_bytes()"
+    return _can(account, what, path)
+
+
+def may_write(account: Account, folder: Path) -> bool:
+    """Whether a program of this account can make a file in a folder. Tried, not computed."""
+    return _can(account, "new = path / 'intrusion'; new.touch(exist_ok=False); new.unlink()", folder)
+
+
+def _can(account: Account, what: str, path: Path) -> bool:
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", program, str(path)],
+        [
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            f"import pathlib, sys; path = pathlib.Path(sys.argv[1]); {what}",
+            str(path),
+        ],
         cwd="/",
         env={},
         check=False,

@@ -18,6 +18,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ import dagster as dg
 
 from comity.protocol.encoding import decode_value
 
+STATUS_FAILED: Final = 1
 WITHHELD_BYTES_MAX: Final = 1_048_576
 """What a node keeps of the values of one obligation."""
 
@@ -42,24 +44,27 @@ def main() -> None:
     print(json.dumps({"ready": True}), file=answers, flush=True)
     for line in sys.stdin:
         request: dict[str, Any] = json.loads(line)
-        print(json.dumps(in_child(lambda given=request: answer(project, given))), file=answers, flush=True)
+        print(json.dumps(in_child(partial(answer, project, request))), file=answers, flush=True)
 
 
 def in_child(function: Callable[[], Any]) -> Any:
-    """Call a function in a child process and return what it returned; an error's text under `error`."""
+    """Call a function in a child process and return what it returned; `error` where it failed, as the log says."""
     receiving, sending = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(receiving)
+        answered = False
         try:
             result = json.dumps(function())
-        except Exception:
-            result = json.dumps({"error": traceback.format_exc()})
-        with os.fdopen(sending, "w", encoding="utf-8") as pipe:
-            pipe.write(result)
-        # Not exit(): what the parent has registered for its own end is not the child's.
-        sys.stderr.flush()
-        os._exit(0)
+            with os.fdopen(sending, "w", encoding="utf-8") as pipe:
+                pipe.write(result)
+            answered = True
+        finally:
+            if not answered:
+                traceback.print_exc()
+            sys.stderr.flush()
+            # Not exit(): what the parent has registered for its own end is not the child's.
+            os._exit(0 if answered else STATUS_FAILED)
     os.close(sending)
     with os.fdopen(receiving, encoding="utf-8") as pipe:
         text = pipe.read()

@@ -69,7 +69,9 @@ def _topmost(paths: Iterable[Path]) -> list[Path]:
     return [path for path in listed if not any(other in path.parents for other in listed)]
 
 
-def _mount(libc: ctypes.CDLL, source: bytes, target: Path, kind: bytes | None, flags: int, data: bytes | None) -> None:
+def _mount(
+    libc: ctypes.CDLL, source: bytes, target: Path, kind: bytes | None, flags: int, data: bytes | None
+) -> None:
     if libc.mount(source, os.fsencode(target), kind, ctypes.c_ulong(flags), data) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"mount: {os.strerror(number)}", str(target))

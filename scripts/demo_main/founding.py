@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from demo_main.nodes import Node
 from demo_main.organizations import Organization, Subject
-from demo_main.preparing import SITE, privacy
+from demo_main.preparing import SITE, intrusions
 from demo_main.processes import DemoError
 from demo_main.runs import Worker
 from demo_main.stage import Stage
@@ -69,13 +69,16 @@ def _make_homes(stage: Stage, pool: ThreadPoolExecutor) -> None:
         ]
         for each in done:
             each.result()
-        tried, problems = privacy(cast)
+        tried, problems = intrusions(cast)
         story.say(
-            f"of {tried} attempts to look into another organization's home {tried - len(problems)} failed"
+            f"{tried} attempts to look into another organization's home, or to write into its part of the shared "
+            f"folder: {tried - len(problems)} failed"
         )
         modes = {organization.home.stat().st_mode & 0o777 for organization in cast.organizations}
         separate = cast.north.account.uid is not None
-        story.claim("homes_private", modes == {0o700} and (not problems or not separate))
+        story.claim(
+            "homes_private", {"mode 0700": modes == {0o700}, "no intrusion": not (problems and separate)}
+        )
 
 
 def _found_coalition(stage: Stage, pool: ThreadPoolExecutor) -> None:

@@ -6,7 +6,7 @@ treated them. Nothing here knows of Comity; the direct fits are what the pipelin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import pandas as pd
@@ -64,7 +64,7 @@ def fit_directly(rows: pd.DataFrame) -> Fits:
 
 def fits_of_table(table: pd.DataFrame) -> Fits:
     """The estimates in the table that the pipeline has made."""
-    rows: list[Mapping[Any, Any]] = table.to_dict(orient="records")
+    rows: Sequence[Mapping[Any, Any]] = table.to_dict(orient="records")
     return {(str(row["statistic"]), str(row["of"]), float(row["time"])): float(row["value"]) for row in rows}
 
 

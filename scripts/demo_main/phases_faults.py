@@ -41,8 +41,9 @@ def export(stage: Stage) -> None:
         )
         report: dict[str, Any] = json.loads(done.output) if done.output.strip() else {}
         story.say(
-            f"{lineage.records} records, {len(lineage.made)} actuations; level {report.get('level')}, "
-            f"{report.get('votes_rejudged')} votes judged again to the byte; roots {str(report.get('fingerprint'))[:35]}"
+            f"{lineage.records} records, {len(lineage.made)} of them of something made; level "
+            f"{report.get('level')}: {report.get('votes_rejudged')} votes were judged again and are equal to the "
+            f"byte; roots {str(report.get('fingerprint'))[:16]}"
         )
         changed = bytearray(bundle.read_bytes())
         changed[len(changed) // 2] ^= 1
@@ -53,7 +54,11 @@ def export(stage: Stage) -> None:
         story.say(f"with one bit changed: status {again.status}, {_first_line(again.output or again.errors)}")
         story.claim(
             "bundle_verified",
-            done.status == 0 and report.get("level") == "re-judged" and again.status != 0,
+            {
+                "verified": done.status == 0,
+                "judged again": report.get("level") == "re-judged",
+                "a changed bit is found": again.status != 0,
+            },
             records={"survival_actuation": stage.survival}
             | {f"{made.member}/{made.name}": made.id for made in lineage.made},
         )
@@ -87,12 +92,13 @@ def tamper(stage: Stage) -> None:
         story.say(f"with the file as it was: enrolment -> {said['comity/outcome']}, under the same intent")
         story.claim(
             "tampered_input_refused",
-            change.still_readable
-            and run.status == "FAILURE"
-            and not run.made
-            and "content_changed" in run.codes("comity/causes")
-            and failure.get("comity/input") == f"{cast.south.member}/released"
-            and said["comity/intent"] == intent["intent"],
+            {
+                "still readable": change.still_readable,
+                "nothing was made": run.status == "FAILURE" and not run.made,
+                "because of its content": "content_changed" in run.codes("comity/causes"),
+                "of that very input": failure.get("comity/input") == f"{cast.south.member}/released",
+                "then the same intent": said["comity/intent"] == intent["intent"],
+            },
             records={
                 "intent": intent["intent"],
                 "permit": intent["permit"],
@@ -126,7 +132,10 @@ def lose_board(stage: Stage) -> None:
         )
         story.claim(
             "decided_with_one_member_down",
-            not board.up and voters == {cast.north.member, cast.south.member, cast.institute.member},
+            {
+                "the board is down": not board.up,
+                "the others decided": voters == {cast.north.member, cast.south.member, cast.institute.member},
+            },
             records={
                 "intent": said["comity/intent"],
                 "permit": said["comity/permit"],
@@ -155,6 +164,8 @@ def lose_north(stage: Stage) -> None:
         needs = failure.get("comity/needs", [])
         owners = [need["parameters"].get("member") for need in needs if need["code"] == "consent"]
         votes = failure.get("comity/votes", {})
+        standing = stage.intent(failure["comity/intent"])["standing"]
+        others = sorted(each.member for each in (cast.south, cast.institute, cast.board))
         supporting = sorted(member for member, mode in votes.items() if mode in ("execute", "restrict"))
         story.say(
             f"enrolment -> {failure.get('comity/outcome')} although {len(supporting)} of {len(votes)} support it "
@@ -162,11 +173,12 @@ def lose_north(stage: Stage) -> None:
         )
         story.claim(
             "live_owner_deferred",
-            run.status == "FAILURE"
-            and not run.made
-            and failure.get("comity/outcome") == "defer"
-            and owners == [cast.north.member]
-            and supporting == sorted(each.member for each in (cast.south, cast.institute, cast.board)),
+            {
+                "nothing was made": run.status == "FAILURE" and not run.made,
+                "deferred": (failure.get("comity/outcome"), standing) == ("defer", "deferred"),
+                "the owner is named": owners == [cast.north.member],
+                "all others support it": supporting == others,
+            },
             records={"intent": failure.get("comity/intent", "")},
             runs={"deferred": run.id},
         )
@@ -191,7 +203,7 @@ def bring_north_back(stage: Stage) -> None:
         )
         story.claim(
             "owner_back_executed",
-            said["comity/intent"] == waiting[0],
+            {"the same intent": said["comity/intent"] == waiting[0]},
             records={
                 "intent": waiting[0],
                 "permit": said["comity/permit"],

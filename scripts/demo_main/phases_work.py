@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import pandas as pd
 
+from comity.attestation.signing import key_id
+from comity.node.keystore import companion, load_public
 from demo_main.commands import program
 from demo_main.organizations import Organization
 from demo_main.patients import (
@@ -30,7 +32,7 @@ from demo_main.runs import RUN_S, Run, environment_of
 from demo_main.stage import Stage
 
 EQUAL: Final = 1e-9
-APPROVAL_WAIT_S: Final = "3"
+APPROVAL_WAIT_S: Final = "4"
 """How long the institute's step waits for an approval before it fails as deferred, in seconds."""
 APPROVED_S: Final = 60.0
 """Until an approval that was given at one node has moved the intent at another."""
@@ -103,10 +105,11 @@ def _look_at_patients(stage: Stage, organization: Organization, run: Run, rows: 
     )
     stage.story.claim(
         "executed",
-        (said["comity/outcome"], permit["outcome"]) == ("execute", "execute")
-        and content["rows"] == rows
-        and home.exists()
-        and not away.exists(),
+        {
+            "executed": (said["comity/outcome"], permit["outcome"]) == ("execute", "execute"),
+            "all rows": content["rows"] == rows,
+            "at home only": home.exists() and not away.exists(),
+        },
         records=_ids(organization.name, said),
         runs={organization.name: run.id},
     )
@@ -132,11 +135,12 @@ def _look_at_released(stage: Stage, organization: Organization, run: Run, expect
         )
     stage.story.claim(
         "restricted",
-        (said["comity/outcome"], permit["outcome"]) == ("restrict", "restrict")
-        and tuple(content["columns"]) == tuple(table.columns) == STUDIED
-        and content["rows"] == len(table) == len(expected)
-        and table.equals(expected.reset_index(drop=True))
-        and sum(row["rows"] for row in withheld) == said.get("comity/rows_withheld"),
+        {
+            "restricted": (said["comity/outcome"], permit["outcome"]) == ("restrict", "restrict"),
+            "columns": tuple(content["columns"]) == tuple(table.columns) == STUDIED,
+            "the right rows": content["rows"] == len(table) and table.equals(expected.reset_index(drop=True)),
+            "what is withheld": sum(row["rows"] for row in withheld) == said.get("comity/rows_withheld"),
+        },
         records=_ids(organization.name, said),
         runs={organization.name: run.id},
     )
@@ -191,16 +195,22 @@ def pool(stage: Stage) -> None:
         )
         story.claim(
             "deferred_then_executed",
-            intent in waiting
-            and first.status == "FAILURE"
-            and not first.made
-            and said["comity/intent"] == intent
-            and intent in held["header"]["subject"]
-            and held["member"] == away.member
-            and not list(cast.institute.place.rglob(cast.officer.key.name)),
+            {
+                "it waited": intent in waiting,
+                "the first run made nothing": first.status == "FAILURE" and not first.made,
+                "the same intent": said["comity/intent"] == intent and intent in held["header"]["subject"],
+                "approved by another organization": held["member"] == away.member,
+                "by a key that lies there": held["header"]["key"] in key_ids(cast.officer.place),
+                "and not at the requester's": held["header"]["key"] not in key_ids(cast.institute.place),
+            },
             records={"approval": approval, **_ids("pooled", said)},
             runs={"deferred": first.id, "executed": second.id},
         )
+
+
+def key_ids(place: Path) -> set[str]:
+    """The ids of the private keys that lie anywhere below a folder."""
+    return {key_id(load_public(companion(path))).hex() for path in place.rglob("*.pem")}
 
 
 def _spelled(terms: list[dict[str, Any]]) -> str:
@@ -226,7 +236,10 @@ def estimate(stage: Stage) -> None:
             f"fitted directly on the same rows they differ by at most {difference:.1e}"
         )
         story.claim(
-            "curves_equal", difference <= EQUAL, records=_ids("survival", said), runs={"survival": run.id}
+            "curves_equal",
+            {"equal to 1e-9": difference <= EQUAL},
+            records=_ids("survival", said),
+            runs={"survival": run.id},
         )
         made = stage.record(cast.institute, stage.survival)
         (source,) = made["body"]["inputs"]
@@ -238,7 +251,10 @@ def estimate(stage: Stage) -> None:
         )
         story.claim(
             "owners_released",
-            {cast.north.member, cast.south.member} <= set(before) and after == [cast.institute.member],
+            {
+                "the clinics owned pooled": {cast.north.member, cast.south.member} <= set(before),
+                "survival is the institute's": after == [cast.institute.member],
+            },
             records={"pooled_actuation": source, "survival_actuation": stage.survival}
             | {f"transition_{member}": record for member, record in stage.transitions.items()},
         )
@@ -266,7 +282,11 @@ def delegate(stage: Stage) -> None:
         )
         story.claim(
             "agent_admitted",
-            asked["requester"] == cast.agent.spiffe and delegator == cast.operator.spiffe,
+            {
+                "asked by the agent": asked["requester"] == cast.agent.spiffe,
+                "by its own key": link["body"]["key"]["value"] == load_public(cast.agent.public).value.hex(),
+                "delegated by the operator": delegator == cast.operator.spiffe,
+            },
             records={
                 "credential": asked["credential"],
                 "delegation": link["header"]["authority"],
@@ -277,7 +297,7 @@ def delegate(stage: Stage) -> None:
         outside = _as_agent(stage, "make_survival", "survival")
         failure = outside.failure()
         causes = failure.get("comity/causes", [])
-        bound = next((c["parameters"] for c in causes if c["code"] == "credential_bound"), {})
+        bound: dict[str, Any] = next((c["parameters"] for c in causes if c["code"] == "credential_bound"), {})
         intent = stage.intent(failure["comity/intent"])
         story.say(
             f"the same agent asks for survival -> {failure.get('comity/outcome')}: its credential bounds "
@@ -285,11 +305,13 @@ def delegate(stage: Stage) -> None:
         )
         story.claim(
             "agent_refused",
-            failure.get("comity/outcome") == "refuse"
-            and not outside.made
-            and (bound.get("bound"), bound.get("wanted")) == ("assets", f"{cast.institute.member}/survival")
-            and intent["requester"] == cast.agent.spiffe
-            and bool(intent["refusal"]),
+            {
+                "refused": failure.get("comity/outcome") == "refuse" and bool(intent["refusal"]),
+                "nothing was made": not outside.made,
+                "asked by the agent": intent["requester"] == cast.agent.spiffe,
+                "the bound is named": (bound.get("bound"), bound.get("wanted"))
+                == ("assets", f"{cast.institute.member}/survival"),
+            },
             records={"intent": intent["intent"], "refusal": intent["refusal"]},
             runs={"refused": outside.id},
         )

@@ -34,19 +34,18 @@ def draw_curves(fits: Fits, direct: Fits, path: Path) -> None:
     plt = _plot()
     figure, axes = plt.subplots(figsize=(7.2, 4.4), layout="constrained")
     for sex, name in SEXES.items():
-        for source, style in ((fits, {"linewidth": 2.2}), (direct, {"linewidth": 1.0, "linestyle": ":"})):
-            points = sorted(
-                (time, value) for (what, of, time), value in source.items() if (what, of) == ("survival", sex)
-            )
-            ours = source is fits
-            axes.step(
-                [time for time, _ in points],
-                [value for _, value in points],
-                where="post",
-                color=COLOURS[sex] if ours else "black",
-                label=f"{name}, through Comity" if ours else f"{name}, fitted directly",
-                **style,
-            )
+        axes.step(
+            *_points(fits, sex),
+            where="post",
+            color=COLOURS[sex],
+            linewidth=2.2,
+            label=f"{name}, through Comity",
+        )
+    for sex in SEXES:
+        label = "both, fitted directly" if sex == next(iter(SEXES)) else None
+        axes.step(
+            *_points(direct, sex), where="post", color="black", linewidth=1.0, linestyle=":", label=label
+        )
     axes.set_xlabel("days")
     axes.set_ylabel("share alive")
     axes.set_ylim(0, 1.02)
@@ -56,6 +55,14 @@ def draw_curves(fits: Fits, direct: Fits, path: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=_DPI)
     plt.close(figure)
+
+
+def _points(fits: Fits, sex: str) -> tuple[list[float], list[float]]:
+    """The steps of one curve: times, and the share alive from then on."""
+    found = sorted(
+        (time, value) for (what, of, time), value in fits.items() if (what, of) == ("survival", sex)
+    )
+    return [time for time, _ in found], [value for _, value in found]
 
 
 def draw_lineage(lineage: Lineage, names: Mapping[str, str], *paths: Path) -> None:
@@ -83,7 +90,7 @@ def draw_lineage(lineage: Lineage, names: Mapping[str, str], *paths: Path) -> No
             _draw_arrow(axes, corners[source], corners[made.id])
     for made in lineage.made:
         _draw_made(axes, made, corners[made.id], names)
-    total = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in lineage.kinds.items())
+    total = ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in lineage.kinds.items())
     axes.text(0.3, -0.35, f"{lineage.records} records: {total}", fontsize=7.5, color=INK, va="center")
     for path in paths:
         figure.savefig(path, dpi=_DPI)

@@ -6,6 +6,8 @@ has not compiled, each of their programs would compile again.
 
 from __future__ import annotations
 
+import compileall
+import importlib.util
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -14,23 +16,35 @@ from typing import Final
 
 import pandas as pd
 
-from demo_main.accounts import Account, may_read
+import comity
+from demo_main.accounts import Account, may_read, may_write
 from demo_main.organizations import Cast, Organization
 from demo_main.patients import NORTH, SOUTH, all_patients, clinic_patients
 from demo_main.processes import DemoError, Supervisor
 
 SITE: Final = Path(__file__).with_name("site")
+PACKAGE: Final = Path(comity.__file__).parent
 WARM_S: Final = 300.0
 """The first import of everything after an installation, byte code being written."""
-OF_DAGSTER: Final = "dagster, pandas, pyarrow.parquet, comity.dagster_bridge.tables, dagster._cli"
+OF_DAGSTER: Final = "dagster._cli, pandas, pyarrow.parquet, comity.dagster_bridge.tables, lifelines"
 OF_NODES: Final = "comity.node.run, comity.node.cli, comity.gossip.libp2p_transport"
+_COMPILED: Final = ("dagster", "pandas", "lifelines", "libp2p", "fastapi")
+"""Packages of which byte code is looked for: one for each that takes long to compile."""
 _DAGSTER_YAML: Final = "telemetry:\n  enabled: false\n"
 
 
 def prepare(cast: Cast, supervisor: Supervisor) -> None:
-    """Make the homes, and let byte code be written."""
+    """Make the homes, and let byte code be written where it is missing."""
     with ThreadPoolExecutor(2) as pool:
-        warmed = [pool.submit(_import, supervisor, names) for names in (OF_DAGSTER, OF_NODES)]
+        # Those who are this user write it themselves.
+        separate = cast.north.account.uid is not None
+        missing = separate and not _byte_code_is_there()
+        if separate:
+            # Each by itself: compileall follows no links, and in the repository these are links.
+            for folder in (*PACKAGE.iterdir(), SITE.parent):
+                if folder.is_dir():
+                    compileall.compile_dir(folder, quiet=2)
+        warmed = [pool.submit(_import, supervisor, names) for names in (OF_DAGSTER, OF_NODES) if missing]
         cast.exchange.mkdir(mode=0o755)
         cast.exchange.chmod(0o755)
         for organization in cast.organizations:
@@ -39,6 +53,18 @@ def prepare(cast: Cast, supervisor: Supervisor) -> None:
             subject.account.folder(subject.place)
         for each in warmed:
             each.result()
+
+
+def _byte_code_is_there() -> bool:
+    """Whether what takes long was compiled before, with byte code that everybody may read."""
+    for name in _COMPILED:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.cached is None:
+            return False
+        cached = Path(spec.cached)
+        if not cached.exists() or not cached.stat().st_mode & 0o004:
+            return False
+    return True
 
 
 def _make_home(organization: Organization, exchange: Path) -> None:
@@ -92,14 +118,19 @@ def load_patients(cast: Cast) -> pd.DataFrame:
     return patients
 
 
-def privacy(cast: Cast) -> tuple[int, list[str]]:
-    """How many pairs of organizations were tried, and which of them could look into the other's home."""
-    found: list[str] = []
-    tried = 0
+def intrusions(cast: Cast) -> tuple[int, list[str]]:
+    """Attempts to look into another organization's home or to write into its part of the exchange.
+
+    Returns how many were made, and which of them succeeded.
+    """
+    tried, found = 0, []
     for one in cast.organizations:
         for other in cast.organizations:
-            if one is not other:
-                tried += 1
-                if may_read(one.account, other.place):
-                    found.append(f"{one.title} reads the home of {other.title}")
+            if one is other:
+                continue
+            tried += 2
+            if may_read(one.account, other.place):
+                found.append(f"{one.title} reads the home of {other.title}")
+            if may_write(one.account, cast.exchange / other.member):
+                found.append(f"{one.title} writes into the exchange of {other.title}")
     return tried, found

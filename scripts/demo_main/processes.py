@@ -122,7 +122,7 @@ class Supervisor:
             self._forget(process)
         return Finished(process.returncode, output, errors)
 
-    def start(  # noqa: PLR0913  # what a process is made of
+    def start(
         self, name: str, argv: Sequence[str], account: Account, env: Mapping[str, str], cwd: Path, log: Path
     ) -> Running:
         """Start a process that stays until it is ended. Called from the main thread only: it ends with that."""
@@ -164,7 +164,7 @@ class Supervisor:
             process.wait()
             self._forget(process)
 
-    def _start(  # noqa: PLR0913  # what a process is made of
+    def _start(
         self,
         argv: Sequence[str],
         account: Account,

@@ -122,7 +122,7 @@ class Worker:
         self._running.write(json.dumps(request))
         answer = json.loads(self._running.line(RUN_S))
         if isinstance(answer, dict) and "error" in answer:
-            raise DemoError(f"{self._running.name}: {answer['error']}")
+            raise DemoError(f"{self._running.name}: {answer['error']}\n{self._running.tail()}")
         return answer
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, TextIO
@@ -70,7 +70,7 @@ class Story:
         return all(self.claims.get(name, False) for name in CLAIMS)
 
     @contextmanager
-    def phase(self, name: str, title: str) -> Iterator[Phase]:
+    def phase(self, name: str, title: str) -> Generator[Phase]:
         """A part of the demo, from its heading to its end."""
         phase = Phase(name, title)
         self.phases.append(phase)
@@ -91,20 +91,21 @@ class Story:
     def claim(
         self,
         name: str,
-        holds: bool,
+        seen: Mapping[str, bool],
         *,
-        records: dict[str, str] | None = None,
-        runs: dict[str, str] | None = None,
+        records: Mapping[str, str] | None = None,
+        runs: Mapping[str, str] | None = None,
     ) -> None:
-        """State whether something was observed, with what shows it.
+        """State that something was observed, which holds if all that had to be seen was seen.
 
         A claim that is stated several times holds if it held each time; the proofs are put together.
         """
         before = self.proofs.get(name, Proof({}, {}))
-        self.claims[name] = self.claims.get(name, True) and holds
+        self.claims[name] = self.claims.get(name, True) and all(seen.values())
         self.proofs[name] = Proof({**before.records, **(records or {})}, {**before.runs, **(runs or {})})
-        if not holds:
-            self.say(f"NOT OBSERVED: {name.replace('_', ' ')}")
+        unseen = [what for what, was_seen in seen.items() if not was_seen]
+        if unseen:
+            self.say(f"NOT OBSERVED: {name.replace('_', ' ')}: {'; '.join(unseen)}")
 
     def missing(self) -> Iterable[str]:
         """What was not observed."""

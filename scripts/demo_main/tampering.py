@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ class Tampering:
 
 
 @contextmanager
-def one_value_changed(path: Path, column: str) -> Iterator[Tampering]:
+def one_value_changed(path: Path, column: str) -> Generator[Tampering]:
     """Change one value of a Parquet file, and restore the very bytes in the end.
 
     The file keeps its owner, its mode and its sidecar; only what is in it differs.

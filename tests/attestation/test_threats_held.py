@@ -270,3 +270,15 @@ def test_older_consent_named_although_a_newer_one_is_held() -> None:
     assert pursuit.standing == "refused"
     assert "owner_stopped" in codes(pursuit)
     assert all(new.id in v.body.adverse for m, v in pursuit.votes.items() if m != INSTITUTE)
+
+
+def test_vote_that_its_voter_takes_back_annuls_no_lineage() -> None:
+    world = World()
+    institute, north = world[INSTITUTE], world[NORTH]
+    own = made(world)
+    permit = institute.holdings.get(institute.holdings.get(own.id).body.permit)  # type: ignore[union-attr]
+    assert permit is not None
+    votes = [institute.holdings.get(i) for i in permit.body.votes]
+    mine = next(vote for vote in votes if vote is not None and vote.member == NORTH)
+    world.tell(north.revoke(mine.id, north.node))
+    assert world.decide(institute.intent("plain/x", inputs=(own.id,))).standing == "permitted"

@@ -133,12 +133,6 @@ async def test_partners_inputs_are_fetched_before_a_step_is_judged(place: Path) 
             await equip(houses[member])
         sidecars = {member: await released(houses[member]) for member in (NORTH, SOUTH)}
         institute = houses[INSTITUTE]
-        partners = await institute.ask(lambda client: client.partner_assets())
-        assert {each.asset for each in partners} >= {f"{NORTH}/released", f"{SOUTH}/released"}
-        assert next(each for each in partners if each.asset == f"{NORTH}/released").governance.owners == [
-            NORTH
-        ]
-
         form = step("pooled", f"{NORTH}/released", f"{SOUTH}/released", purpose="survival_study", wait_s=0.5)
         answer = await submit(institute, form)
         assert answer.outcome == "defer"
@@ -147,6 +141,12 @@ async def test_partners_inputs_are_fetched_before_a_step_is_judged(place: Path) 
         decided = await institute.ask(lambda client: client.step(answer.intent, 10.0))
         assert (decided.outcome, decided.intent) == ("execute", answer.intent)
         await make(institute, decided, b"pooled")
+
+        partners = await institute.ask(lambda client: client.partner_assets())
+        assert {each.asset for each in partners} >= {f"{NORTH}/released", f"{SOUTH}/released"}
+        assert next(each for each in partners if each.asset == f"{NORTH}/released").governance.owners == [
+            NORTH
+        ]
 
         # A bundle holds what partners hold: it is fetched, and a stranger verifies it.
         lineage = await institute.ask(lambda client: client.lineage("pooled"), "reader")

@@ -73,7 +73,7 @@ def test_every_promised_command_is_there() -> None:
 def test_a_command_explains_itself(words: tuple[str, ...], command: Any) -> None:
     """Help, an example that begins with the command, `--json`, and a sentence for every parameter."""
     assert "Usage" in comity(*words, "--help").output
-    assert f"`comity {' '.join(words)}" in command.epilog
+    assert f"[cyan]comity {' '.join(words)}" in command.epilog
     assert "Exit status" in command.epilog
     options = {option for parameter in command.params for option in parameter.opts}
     assert "--json" in options
@@ -85,7 +85,7 @@ def test_a_command_explains_itself(words: tuple[str, ...], command: Any) -> None
 @pytest.mark.parametrize(("words", "command"), COMMANDS, ids=[" ".join(words) for words, _ in COMMANDS])
 def test_examples_have_options_that_exist(words: tuple[str, ...], command: Any) -> None:
     own = {option for parameter in command.params for option in parameter.opts}
-    for example in re.findall(r"`(comity [^`]*)`", command.epilog):
+    for example in re.findall(r"\[cyan\](comity .*)\[/cyan\]", command.epilog):
         if not example.startswith(f"comity {' '.join(words)} "):
             continue
         used = set(re.findall(r"(?<= )--[a-z-]+", example))
