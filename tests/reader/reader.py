@@ -13,7 +13,7 @@ import hashlib
 import re
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -22,12 +22,24 @@ from typing import Any
 from nacl.bindings import crypto_core_ed25519_is_valid_point
 from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
-from reader_forms import FORMS, KINDS, Bad, decode, encode, fits, is_form, malformed  # type: ignore[import-not-found]
+from reader_forms import (  # type: ignore[import-not-found]
+    BUNDLE_RECORDS_MAX,
+    FORMS,
+    KINDS,
+    TYPE,
+    Bad,
+    decode,
+    depended_on,
+    encode,
+    fits,
+    is_form,
+    key_id,
+    known,
+)
 
-TYPE = "application/vnd.comity.record.v1+msgpack"
 BUNDLE_BYTES_MAX, RECORD_BYTES_MAX, ROOTS_BYTES_MAX = 64 << 20, 1_318_912, 64 << 10
 HEADER_BYTES_MAX, BODY_BYTES_MAX, VOTE_BYTES_MAX = 8_192, 1 << 20, 4_096
-BUNDLE_RECORDS_MAX, EPOCHS_MAX, SIGNATURES_MAX = 100_000, 4_096, 64
+SIGNATURES_MAX = 64
 MODES = ("refuse", "defer", "restrict", "execute")
 
 
@@ -62,13 +74,13 @@ class Record:
 def read_record(data: bytes) -> Record:
     need(len(data) <= RECORD_BYTES_MAX, "malformed")
     parts = decode(data)
-    need(type(parts) is list and len(parts) == 4 and parts[0] == TYPE, "malformed")
-    _, head, signatures, body = parts
+    need(is_array(parts, 4) and parts[0] == TYPE, "malformed")
+    head, signatures, body = parts[1:]
     need((type(head), type(signatures), type(body)) == (bytes, list, bytes), "malformed")
     need(len(head) <= HEADER_BYTES_MAX and len(body) <= BODY_BYTES_MAX, "malformed")
     need(0 < len(signatures) <= SIGNATURES_MAX, "malformed")
     for signature in signatures:
-        need(type(signature) is list and len(signature) == 3, "malformed")
+        need(is_array(signature, 3), "malformed")
         key, suite, value = signature
         need(fits("digest", key) and fits("bytes{0-4096}", value), "malformed")
         need(type(suite) is str and len(suite) <= 32, "malformed")
@@ -103,6 +115,10 @@ def read_body(record: Record) -> Record:
     return Record(record.id, record.header, record.signatures, record.signed, record.body_bytes, body)
 
 
+def is_array(value: Any, count: int) -> bool:
+    return type(value) is list and len(value) == count
+
+
 def ascends(values: Iterable[Any]) -> bool:
     return all(a < b for a, b in pairwise(values))
 
@@ -125,11 +141,6 @@ class Key:
     @property
     def author(self) -> tuple[str, bytes]:
         return self.member, key_id({"suite": self.suite, "value": self.value})
-
-
-def key_id(key: dict[str, Any]) -> bytes:
-    suite = key["suite"].encode()
-    return hashlib.sha256(b"comity key v1\0" + suite + b"\0" + key["value"]).digest()
 
 
 def admissible(key: dict[str, Any]) -> bool:
@@ -213,7 +224,8 @@ def verify_record(record: Record, own: dict[tuple[str, bytes], Key], vouched: di
     authority = record.header.get("authority")
     need(len(record.signatures) == 1, "signatures_many", record)
     need(record.signatures[0][0] == record.header["key"], "author_wrong", record)
-    key = own.get(record.author) if authority is None else vouched.get(authority)
+    need(authority is None or authority in vouched, "authority_missing", record)
+    key = own.get(record.author) if authority is None else vouched[authority]
     if key is None or key.author != record.author:
         raise Bad("key_unknown", record.id)
     signer = KINDS[record.kind][0]
@@ -232,26 +244,17 @@ def verify_record(record: Record, own: dict[tuple[str, bytes], Key], vouched: di
 
 # bundle.md ------------------------------------------------------------------------------------------------
 
-DEPENDENCIES = {
-    "ask": ("intent", "relied"),
-    "vote": ("intent", "ask", "adverse"),
-    "permit": ("intent", "ask", "votes"),
-    "refusal": ("intent", "ask", "votes"),
-    "start": ("intent", "permit"),
-    "actuation": ("intent", "permit", "start", "inputs", "transitions", "attestation"),
-    "attestation": ("endorsements",),
-}
-
 
 @dataclass
 class Bundle:
-    """A bundle as it was read; `records` and `vouched` are filled by what verified."""
+    """A bundle as it was read; `epochs` and `vouched` are filled, and `records` replaced, by what verified."""
 
     coalition: bytes
     targets: list[bytes]
-    epochs: dict[bytes, Record]
+    chain: list[Record]
     records: dict[bytes, Record]
-    vouched: dict[bytes, Key]
+    epochs: dict[bytes, Record] = field(default_factory=dict)
+    vouched: dict[bytes, Key] = field(default_factory=dict)
 
     def find(self, record_id: bytes, kind: str) -> Record | None:
         record = self.records.get(record_id)
@@ -267,20 +270,21 @@ def read_bundle(data: bytes) -> Bundle:
     records = [read_record(record) for record in value["records"]]
     need(all(r.kind == "epoch" for r in epochs) and all(r.kind != "epoch" for r in records), "malformed")
     need(ascends([r.id for r in records]), "malformed")
-    return Bundle(
-        value["coalition"], value["targets"], {r.id: r for r in epochs}, {r.id: r for r in records}, {}
-    )
+    return Bundle(value["coalition"], value["targets"], epochs, {r.id: r for r in records})
 
 
 def verify_chain(bundle: Bundle, coalition: bytes, number: int, pinned: bytes) -> None:
     """Section 3.2."""
-    chain = list(bundle.epochs)
+    chain = [epoch.id for epoch in bundle.chain]
     need(chain[0] == bundle.coalition == coalition, "roots_other")
     before = None
-    for epoch_id in chain:
-        before, last = read_body(bundle.epochs[epoch_id]), before
-        check_epoch(before, last)
-        bundle.epochs[epoch_id] = before
+    for came in bundle.chain:
+        try:
+            epoch = read_body(came)
+        except Bad as error:
+            raise Bad("malformed", came.id) from error
+        check_epoch(epoch, before)
+        bundle.epochs[epoch.id] = before = epoch
     need(len(chain) > number, "pin_not_reached")
     need(chain[number] == pinned, "pin_missed")
 
@@ -318,16 +322,9 @@ def closure(bundle: Bundle, ids: Iterable[bytes]) -> set[bytes]:
             reached.add(record_id)
             if record_id not in bundle.records:
                 raise Bad("record_missing", record_id)
-            ahead += depended_on(bundle.records[record_id])
+            record = bundle.records[record_id]
+            ahead += depended_on(record.header, record.body)
     return reached
-
-
-def depended_on(record: Record) -> Iterator[bytes]:
-    if "authority" in record.header:
-        yield record.header["authority"]
-    for name in DEPENDENCIES.get(record.kind, ()):
-        value = record.body.get(name, [])
-        yield from value if isinstance(value, list) else [value]
 
 
 def verify_closure(bundle: Bundle) -> None:
@@ -369,6 +366,7 @@ def check_vote(bundle: Bundle, vote_id: bytes, record: Record, intent: Record, e
     need([vote.body[name] for name in asked] == [record.body[name] for name in asked], "vote_spliced", vote)
     under = (vote.body["epoch"], vote.body["scope"], vote.header["coalition"])
     need(under == (epoch.id, bundle.coalition, bundle.coalition), "vote_of_another_epoch", vote)
+    need(vote.body["t"] >= epoch.body["started"], "vote_before_epoch", vote)
     member = vote.header["member"]
     need(member in {m["id"] for m in epoch.body["members"]}, "vote_by_stranger", vote)
     key = bundle.vouched[vote.header["authority"]]
@@ -423,11 +421,15 @@ def supports(vote: Record, claim: dict[str, Any]) -> bool:
     return (
         2 <= MODES.index(claim["mode"]) <= MODES.index(own["mode"])
         and all(indices(claim["extent"], s) <= indices(own["extent"], s) for s in ("items", "columns"))
-        and {encode(o) for o in own.get("obligations", [])}
-        <= {encode(o) for o in claim.get("obligations", [])}
-        and judgement["state"] == claim["state"]
-        and judgement.get("live", []) == claim.get("live", [])
+        and terms(own, "obligations").keys() <= terms(claim, "obligations").keys()
+        and known("GovernanceState", judgement["state"]) == known("GovernanceState", claim["state"])
+        and set(judgement.get("live", [])) <= set(claim.get("live", []))
     )
+
+
+def terms(form: dict[str, Any], name: str) -> dict[bytes, Any]:
+    """A set of obligations by their canonical bytes, which have known fields only."""
+    return {encode(term): term for term in known("Term[0-10000]", form.get(name, []))}
 
 
 def indices(extent: dict[str, Any], name: str) -> set[int]:
@@ -455,6 +457,13 @@ def check_actuation(bundle: Bundle, made: Record) -> None:
         raise Bad("epoch_unknown", made.id)
     need(made.header["coalition"] == epoch.header.get("coalition", epoch.id), "lineage_foreign", made)
     check_permit(bundle, permit, intent, epoch)
+    start = bundle.find(made.body["start"], "start")
+    if start is None or start.header["member"] != made.header["member"]:
+        raise Bad("start_foreign", made.id)
+    same = ("permit", "intent", "asset", "partition", "attempt")
+    need(all(start.body.get(n) == made.body.get(n) for n in same), "start_foreign", made)
+    need(start.header["at"] < permit.body["expires"], "permit_expired", made)
+    need(made.body["attempt"] <= intent.body["attempts_max"], "attempts_used", made)
     claim = covering_claim(made, permit, intent)
     if claim is None or made.header["member"] != intent.header["member"]:
         raise Bad("not_permitted", made.id)
@@ -464,17 +473,11 @@ def check_actuation(bundle: Bundle, made: Record) -> None:
         need(permitted.issuperset(made.body["content"].get("columns", [])), "column_not_permitted", made)
     inputs = {i for part in (group, *group["items"]) for i in part.get("inputs", [])}
     need(inputs.issuperset(made.body.get("inputs", [])), "lineage_wrong", made)
-    state = dict(claim["state"])
-    terms = {encode(o): o for o in state.pop("restrictions", []) + claim.get("obligations", [])}
-    if terms:
-        state["restrictions"] = [term for _, term in sorted(terms.items(), key=lambda item: item[0])]
-    stated = made.header["governance"] == state and made.header["realm"] == state["realm"]
-    need(stated, "governance_state_wrong", made)
-    start = bundle.find(made.body["start"], "start")
-    if start is None:
-        raise Bad("start_foreign", made.id)
-    same = [start.body.get(n) == made.body.get(n) for n in ("permit", "asset", "partition", "attempt")]
-    need(all(same) and start.header["member"] == made.header["member"], "start_foreign", made)
+    state = known("GovernanceState", claim["state"])
+    if restrictions := terms(state, "restrictions") | terms(claim, "obligations"):
+        state["restrictions"] = [restrictions[spelled] for spelled in sorted(restrictions)]
+    stated = known("GovernanceState", made.header["governance"])
+    need(stated == state and made.header["realm"] == state["realm"], "governance_state_wrong", made)
     for input_id in made.body.get("inputs", []):
         used = bundle.find(input_id, "actuation")
         need(used and used.header["outcome"] == "promoted", "input_not_promoted", made)
@@ -492,11 +495,11 @@ def covering_claim(made: Record, permit: Record, intent: Record) -> dict[str, An
         group = intent.body["classes"][claim["index"]]
         if group["asset"] != made.body["asset"]:
             continue
-        for index in sorted(indices(claim["extent"], "items")):
-            if index >= len(group["items"]):
-                return None
-            if slot(group["items"][index]) == slot(made.body):
-                return dict(claim)
+        claimed = sorted(indices(claim["extent"], "items"))
+        if claimed and claimed[-1] >= len(group["items"]):
+            return None
+        if any(slot(group["items"][index]) == slot(made.body) for index in claimed):
+            return dict(claim)
     return None
 
 

@@ -5,12 +5,17 @@ The first half of the reader beside this file. It knows no key and looks at one 
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from typing import Any, NoReturn
 
 import msgpack
 
+TYPE = "application/vnd.comity.record.v1+msgpack"
+BUNDLE_RECORDS_MAX = 100_000
 ITEMS_MAX, DEPTH_MAX, STRING_BYTES_MAX, NAME_BYTES_MAX = 10_000, 16, 65_536, 255
 EMPTY: tuple[Any, ...] = (False, 0, "", b"", [], {})
 
@@ -103,7 +108,7 @@ GRAMMARS = {
     "member": MEMBER,
     "spiffe": f"spiffe://{MEMBER}(?:/{SEGMENT})+",
     "asset": f"{MEMBER}(?:/{PART})+",
-    "pattern": rf"(?:\*|{MEMBER})(?:/(?:\*|{PART}))*(?:/\*\*)?",
+    "pattern": rf"(?:\*|{MEMBER})(?:/{PART})*(?:/\*\*?)?",
     "code": "[a-z][a-z0-9_]{0,63}",
     "class": f"{SEGMENT}(?:/{SEGMENT})*",
     "realm": f"production|preview/{SEGMENT}",
@@ -128,8 +133,8 @@ FORM_TABLES = """
     GovernanceState: tier:tier realm:realm owners:member[1-32] purpose:code weight:ppm
         data_classes?:class[0-32] authority_classes?:class[0-32] restrictions?:Term[0-32]
     Extent: items?:ranges columns?:ranges
-    Term: code:code parameters?:map{8}
-    Cause: code:code rule?:short parameters?:map{8}
+    Term: code:code parameters?:map{0-8}
+    Cause: code:code rule?:short parameters?:map{0-8}
     Outcome: mode:=refuse|defer|restrict|execute extent:Extent obligations?:Term[0-10000]
         needs?:Term[0-10000] causes?:Cause[0-10000]
     Epoch: coalition_name:short started:time certificate:=ballot|unanimous members:Member[1-13]
@@ -165,7 +170,7 @@ FORM_TABLES = """
     RunReference: orchestrator:short run:short step?:short job?:short
     LaunchTicket: run:short job:short assets:pattern[1-256] not_before:time not_after:time
         partitions?:short[0-10000] purpose?:short
-    Observation: claim:code shown?:digest not_after?:time weight?:ppm parameters?:map{16}
+    Observation: claim:code shown?:digest not_after?:time weight?:ppm parameters?:map{0-16}
     Attestation: type:=nitro|snp|snp_vtpm|software|tdx|tpm2 intent:digest context:ContextMeasurement
         binding:digest context_key?:bytes{0-4096} challenges?:digest[0-13] blob?:bytes{0-65536}
         endorsements?:digest[0-16]
@@ -238,21 +243,18 @@ KINDS = {
 BODIES = {form for _, _, form, _ in KINDS.values()}
 
 
+@cache
+def sized(kind: str) -> tuple[str, int, int]:
+    """`short[0-16]`, `bytes{1-9}` and `0-8` in their parts; the first is `[short`, `{bytes` or empty."""
+    parts = re.fullmatch(r"(.*?)([\[{]?)(\d+)-(\d+)[\]}]?", kind)
+    assert parts is not None, kind
+    return parts[2] + parts[1], int(parts[3]), int(parts[4])
+
+
 def fits(kind: str, value: Any) -> bool:
     """Whether a value is of a type of the tables, written as above."""
-    if array := re.fullmatch(r"(.+)\[(\d+)-(\d+)\]", kind):
-        few, many = int(array[2]), int(array[3])
-        return type(value) is list and few <= len(value) <= many and all(fits(array[1], v) for v in value)
-    if between := re.fullmatch(r"(\d+)-(\d+)", kind):
-        return type(value) is int and int(between[1]) <= value <= int(between[2])
-    if sized := re.fullmatch(r"bytes\{(\d+)-(\d+)\}", kind):
-        return type(value) is bytes and int(sized[1]) <= len(value) <= int(sized[2])
-    if bound := re.fullmatch(r"map\{(\d+)\}", kind):
-        return type(value) is dict and len(value) <= int(bound[1]) and all(map(parameter, value.values()))
-    if kind.startswith("="):
-        return type(value) is str and value in kind[1:].split("|")
-    if kind in FORMS:
-        return is_form(kind, value)
+    if kind == "digest":
+        return type(value) is bytes and len(value) == 32
     if kind in GRAMMARS:
         named = type(value) is str and re.fullmatch(GRAMMARS[kind], value) is not None
         return named and len(value) <= NAME_BYTES_MAX
@@ -260,11 +262,22 @@ def fits(kind: str, value: Any) -> bool:
         return type(value) is int and INTEGERS[kind][0] <= value <= INTEGERS[kind][1]
     if kind in STRINGS:
         return type(value) is str and STRINGS[kind][0] <= len(value) <= STRINGS[kind][1]
-    if kind == "digest":
-        return type(value) is bytes and len(value) == 32
+    if kind in FORMS:
+        return is_form(kind, value)
+    if kind == "boolean":
+        return type(value) is bool
     if kind == "ranges":
         return is_ranges(value)
-    return kind == "boolean" and type(value) is bool
+    if kind[0] == "=" and kind[-1] != "]":
+        return type(value) is str and value in kind[1:].split("|")
+    what, least, most = sized(kind)
+    if what == "":
+        return type(value) is int and least <= value <= most
+    if what == "{bytes":
+        return type(value) is bytes and least <= len(value) <= most
+    if what == "{map":
+        return type(value) is dict and least <= len(value) <= most and all(map(parameter, value.values()))
+    return type(value) is list and least <= len(value) <= most and all(fits(what[1:], v) for v in value)
 
 
 def parameter(value: Any) -> bool:
@@ -278,20 +291,25 @@ def is_ranges(value: Any) -> bool:
     return all(a <= b for a, b in value) and all(b + 2 <= c for (_, b), (c, _) in pairwise(value))
 
 
+@cache
+def fields(form: str) -> list[tuple[str, bool, str]]:
+    """Name, whether it may be absent, and type of the fields of a form."""
+    table = FORMS[form] + (" salt:digest critical?:short[0-10000]" if form in BODIES else "")
+    entries = (entry.split(":", 1) for entry in table.split())
+    return [(name.removesuffix("?"), name.endswith("?"), kind) for name, kind in entries]
+
+
 def is_form(name: str, value: Any) -> bool:
     """encoding.md sections 3 and 4."""
     if type(value) is not dict:
         return False
-    table = FORMS[name] + (" salt:digest critical?:short[0-10000]" if name in BODIES else "")
     known = {"critical"} if name != "Bundle" else set()
-    for entry in table.split():
-        label, kind = entry.split(":", 1)
-        plain = label.removesuffix("?")
+    for plain, optional, kind in fields(name):
         known.add(plain)
         if plain not in value:
-            if plain == label:
+            if not optional:
                 return False
-        elif (plain != label and value[plain] in EMPTY) or not fits(kind, value[plain]):
+        elif (optional and value[plain] in EMPTY) or not fits(kind, value[plain]):
             return False
     unknown = value.keys() - known
     critical = value.get("critical", [])
@@ -300,3 +318,38 @@ def is_form(name: str, value: Any) -> bool:
     return not unknown or (
         name != "Bundle" and not unknown & set(critical) and all(value[key] not in EMPTY for key in unknown)
     )
+
+
+def known(kind: str, value: Any) -> Any:
+    """A value of the type without the fields that its tables do not list: what is compared (section 4)."""
+    if kind in FORMS:
+        return {name: known(inner, value[name]) for name, _, inner in fields(kind) if name in value}
+    if kind[-1] == "]":
+        return [known(sized(kind)[0][1:], item) for item in value]
+    return value
+
+
+# signatures.md section 1, bundle.md section 2 ------------------------------------------------------------
+
+DEPENDENCIES = {
+    "ask": ("intent", "relied"),
+    "vote": ("intent", "ask", "adverse"),
+    "permit": ("intent", "ask", "votes"),
+    "refusal": ("intent", "ask", "votes"),
+    "start": ("intent", "permit"),
+    "actuation": ("intent", "permit", "start", "inputs", "transitions", "attestation"),
+    "attestation": ("endorsements",),
+}
+
+
+def key_id(key: dict[str, Any]) -> bytes:
+    suite = key["suite"].encode()
+    return hashlib.sha256(b"comity key v1\0" + suite + b"\0" + key["value"]).digest()
+
+
+def depended_on(header: dict[str, Any], body: dict[str, Any]) -> Iterator[bytes]:
+    if "authority" in header:
+        yield header["authority"]
+    for name in DEPENDENCIES.get(header["kind"], ()):
+        value = body.get(name, [])
+        yield from value if isinstance(value, list) else [value]
