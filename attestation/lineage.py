@@ -120,9 +120,10 @@ def claim_for(permit: Permit, intent: Intent, actuation: Actuation) -> Claim | N
         group = intent.classes[claim.index]
         if group.asset != actuation.asset:
             continue
-        for index in indices_of(claim.extent.items):
-            if index >= len(group.items):
-                return None
+        indices = indices_of(claim.extent.items)
+        if any(index >= len(group.items) for index in indices):
+            return None
+        for index in sorted(indices):
             item = group.items[index]
             if (item.partition, item.generation, item.previous) == (
                 actuation.partition,
