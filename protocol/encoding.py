@@ -211,7 +211,8 @@ def _compare_known(again: Any, value: Any, where: str) -> None:
 def _check_unknown(unknown: dict[str, Any], critical: Any, where: str) -> None:
     if not _is_array(critical) or not all(isinstance(name, str) for name in critical):
         raise DecodeError(f"{where}: `critical` is not a list of names")
-    names = frozenset(critical)
+    # The word itself is known in every form, also where the table does not list it.
+    names = frozenset(critical) - {"critical"}
     for key, item in unknown.items():
         if key in names:
             raise DecodeError(f"{where}: the critical field {key[:80]!r} is not known here")

@@ -26,7 +26,7 @@ from demo_main.founding import found
 from demo_main.lineage import read_lineage
 from demo_main.organizations import ACCOUNTS, Cast
 from demo_main.preparing import dagster_import_cpu_s, load_patients, prepare
-from demo_main.processes import DemoError, Supervisor
+from demo_main.processes import DemoError, Interrupted, Supervisor
 from demo_main.serving import serve
 from demo_main.stage import Stage
 from demo_main.story import Story
@@ -46,10 +46,6 @@ PHASES_AFTER: Final = (
     phases_faults.lose_north,
     phases_faults.bring_north_back,
 )
-
-
-class Interrupted(BaseException):
-    """Somebody wants the demo to end."""
 
 
 def main() -> int:

@@ -25,6 +25,7 @@ from typing import Any, Final
 import dagster as dg
 
 from comity.protocol.encoding import decode_value
+from demo_main.die_with_parent import end_with
 
 STATUS_FAILED: Final = 1
 WITHHELD_BYTES_MAX: Final = 1_048_576
@@ -50,8 +51,10 @@ def main() -> None:
 def in_child(function: Callable[[], Any]) -> Any:
     """Call a function in a child process and return what it returned; `error` where it failed, as the log says."""
     receiving, sending = os.pipe()
+    parent = os.getpid()
     child = os.fork()
     if child == 0:
+        end_with(parent)
         os.close(receiving)
         answered = False
         try:

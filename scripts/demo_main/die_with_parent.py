@@ -1,9 +1,9 @@
-"""Become another program that ends with the process that started this one, even if that one is killed.
+"""Ending with the process that started this one, even if that one is killed.
 
-    python die_with_parent.py PROGRAM ARGUMENTS
+    python die_with_parent.py PARENT PROGRAM ARGUMENTS
 
-On Linux the kernel sees to it; elsewhere the program is only started. It has to be the last step before the
-program, for a change of user forgets the wish.
+becomes the program, which ends with the parent. On Linux the kernel sees to it; elsewhere the program is only
+started. It has to be the last step before the program, for a change of user forgets the wish.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Final
 PR_SET_PDEATHSIG: Final = 1
 
 
-def main() -> None:
-    parent = int(sys.argv[1])
+def end_with(parent: int) -> None:
+    """Have this process killed when its parent ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
             sys.exit("the process that started this one has ended")
-    os.execv(sys.argv[2], sys.argv[2:])  # noqa: S606  # it becomes what the demo names
 
 
 if __name__ == "__main__":
-    main()
+    end_with(int(sys.argv[1]))
+    os.execv(sys.argv[2], sys.argv[2:])  # noqa: S606  # it becomes what the demo names

@@ -46,9 +46,10 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """A bundle, read. `made` begins with what nothing else of it was made from."""
+    """A bundle, read: how many records under how many epochs. `made` begins with what was made from nothing else."""
 
     records: int
+    epochs: int
     kinds: dict[str, int]
     made: tuple[Made, ...]
 
@@ -86,8 +87,8 @@ def read_lineage(bundle: Path) -> Lineage:
             approvals=_members(relied, "observation", "approved", body.intent),
             transitions=tuple(sorted(h.member for h in relied.values() if h.kind == "transition")),
         )
-    kinds = Counter(record.header.kind for record in records.values())
-    return Lineage(len(records), dict(sorted(kinds.items())), _in_order(made))
+    kinds = Counter(record.header.kind for record in decoded.records)
+    return Lineage(len(decoded.records), len(decoded.epochs), dict(sorted(kinds.items())), _in_order(made))
 
 
 def _members(relied: dict[bytes, Any], kind: str, outcome: str, subject: bytes) -> tuple[str, ...]:

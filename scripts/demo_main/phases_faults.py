@@ -41,7 +41,7 @@ def export(stage: Stage) -> None:
         )
         report: dict[str, Any] = json.loads(done.output) if done.output.strip() else {}
         story.say(
-            f"{lineage.records} records, {len(lineage.made)} of them of something made; level "
+            f"{lineage.records} records, of which {len(lineage.made)} say that something was made; level "
             f"{report.get('level')}: {report.get('votes_rejudged')} votes were judged again and are equal to the "
             f"byte; roots {str(report.get('fingerprint'))[:16]}"
         )

@@ -90,8 +90,8 @@ def draw_lineage(lineage: Lineage, names: Mapping[str, str], *paths: Path) -> No
             _draw_arrow(axes, corners[source], corners[made.id])
     for made in lineage.made:
         _draw_made(axes, made, corners[made.id], names)
-    total = ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in lineage.kinds.items())
-    axes.text(0.3, -0.35, f"{lineage.records} records: {total}", fontsize=7.5, color=INK, va="center")
+    kinds = ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in lineage.kinds.items())
+    axes.text(0.3, -0.35, f"{lineage.records} records: {kinds}", fontsize=7.5, color=INK, va="center")
     for path in paths:
         figure.savefig(path, dpi=_DPI)
     plt.close(figure)

@@ -26,10 +26,16 @@ SITE: Final = Path(__file__).with_name("site")
 PACKAGE: Final = Path(comity.__file__).parent
 WARM_S: Final = 300.0
 """The first import of everything after an installation, byte code being written."""
-OF_DAGSTER: Final = "dagster._cli, pandas, pyarrow.parquet, comity.dagster_bridge.tables, lifelines"
-OF_NODES: Final = "comity.node.run, comity.node.cli, comity.gossip.libp2p_transport"
-_COMPILED: Final = ("dagster", "pandas", "lifelines", "libp2p", "fastapi")
-"""Packages of which byte code is looked for: one for each that takes long to compile."""
+_COMPILED: Final = (
+    ("alembic", "command.py"),
+    ("dagster", "_core/execution/api.py"),
+    ("fastapi", "routing.py"),
+    ("libp2p", "__init__.py"),
+    ("lifelines", "__init__.py"),
+    ("pandas", "__init__.py"),
+    ("sqlalchemy", "engine/base.py"),
+)
+"""Files whose byte code is looked for: one of each package that takes long to compile."""
 _DAGSTER_YAML: Final = "telemetry:\n  enabled: false\n"
 
 
@@ -44,7 +50,7 @@ def prepare(cast: Cast, supervisor: Supervisor) -> None:
             for folder in (*PACKAGE.iterdir(), SITE.parent):
                 if folder.is_dir():
                     compileall.compile_dir(folder, quiet=2)
-        warmed = [pool.submit(_import, supervisor, names) for names in (OF_DAGSTER, OF_NODES) if missing]
+        warmed = [pool.submit(_warm, supervisor, what) for what in ("dagster", "node") if missing]
         cast.exchange.mkdir(mode=0o755)
         cast.exchange.chmod(0o755)
         for organization in cast.organizations:
@@ -57,11 +63,11 @@ def prepare(cast: Cast, supervisor: Supervisor) -> None:
 
 def _byte_code_is_there() -> bool:
     """Whether what takes long was compiled before, with byte code that everybody may read."""
-    for name in _COMPILED:
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.cached is None:
+    for package, file in _COMPILED:
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
             return False
-        cached = Path(spec.cached)
+        cached = Path(importlib.util.cache_from_source(str(Path(spec.origin).parent / file)))
         if not cached.exists() or not cached.stat().st_mode & 0o004:
             return False
     return True
@@ -81,9 +87,9 @@ def _make_home(organization: Organization, exchange: Path) -> None:
         account.file(project / source.name, source.read_bytes())
 
 
-def _import(supervisor: Supervisor, names: str) -> None:
+def _warm(supervisor: Supervisor, what: str) -> None:
     done = supervisor.run(
-        [sys.executable, "-P", "-c", f"import {names}"],
+        [sys.executable, "-P", "-m", "demo_main.warming", what],
         Account(),
         # Byte code is written whatever the environment says: it is what this is for.
         {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": ""},
@@ -91,7 +97,7 @@ def _import(supervisor: Supervisor, names: str) -> None:
         WARM_S,
     )
     if done.status != 0:
-        raise DemoError(f"import {names}:\n{done.errors}")
+        raise DemoError(f"the programs of the demo do not run ({what}):\n{done.errors}")
 
 
 def dagster_import_cpu_s(supervisor: Supervisor) -> float:

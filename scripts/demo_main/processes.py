@@ -31,6 +31,10 @@ class DemoError(Exception):
     """The demo cannot go on; the message says why, for people."""
 
 
+class Interrupted(BaseException):  # as KeyboardInterrupt: nothing went wrong
+    """Somebody wants the demo to end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finished:
     """A program that has ended."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 
 from demo_main.commands import program
+from demo_main.processes import Interrupted
 from demo_main.stage import Stage
 
 
@@ -34,7 +36,8 @@ def serve(stage: Stage) -> None:
             ),
         ):
             say(f"{what}:")
-            say(f"    {command}")
+            stage.story.show(command)
         say(f"Each organization's files are under {cast.place}: node/ is its node's home, assets/ its data.")
-        # The handler of the signal raises, which ends the demo.
-        signal.pause()
+        # The handler of the signal raises.
+        with contextlib.suppress(Interrupted):
+            signal.pause()

@@ -81,6 +81,10 @@ class Story:
         finally:
             phase.seconds = time.monotonic() - began
 
+    def show(self, command: str) -> None:
+        """Show a command, in one line, to be copied."""
+        print(f"{INDENT}    {command}", file=self._out, flush=True)
+
     def say(self, text: str) -> None:
         """Say what was just seen."""
         if self.phases:

@@ -43,29 +43,28 @@ def spell(condition: object) -> None:
 # encoding.md ----------------------------------------------------------------------------------------------
 
 
-def encode(value: Any, items_max: int = ITEMS_MAX, depth: int = 0) -> bytes:
+def encode(value: Any, items_max: int = ITEMS_MAX, depth: int = DEPTH_MAX) -> bytes:
     """The one spelling of a value (sections 1 and 2); `malformed` where it is none."""
-    spell(depth < DEPTH_MAX or not isinstance(value, list | dict))
-    if isinstance(value, bool):
-        return b"\xc3" if value else b"\xc2"
-    if type(value) is int:
-        return spelled_integer(value)
-    if type(value) is str:
-        text = value.encode()
+    kind = type(value)
+    if kind is str:
+        text: bytes = value.encode()
         spell(len(text) <= STRING_BYTES_MAX)
         return counted(len(text), 0xA0, 31, (0xD9, 0xDA, 0xDB)) + text
-    if type(value) is bytes:
-        return counted(len(value), 0, -1, (0xC4, 0xC5, 0xC6)) + value
-    if type(value) is list:
+    if kind is bytes:
+        return counted(len(value), 0, -1, (0xC4, 0xC5, 0xC6)) + bytes(value)
+    if kind is int:
+        return spelled_integer(value)
+    if kind is bool:
+        return b"\xc3" if value else b"\xc2"
+    spell(depth > 0)
+    if kind is list:
         spell(len(value) <= items_max)
-        items = (encode(item, items_max, depth + 1) for item in value)
+        items = [encode(item, items_max, depth - 1) for item in value]
         return counted(len(value), 0x90, 15, (None, 0xDC, 0xDD)) + b"".join(items)
-    if type(value) is dict:
-        spell(all(type(key) is str for key in value))
-        entries = sorted((key.encode(), key, item) for key, item in value.items())
-        pairs = (encode(key) + encode(item, items_max, depth + 1) for _, key, item in entries)
-        return counted(len(value), 0x80, 15, (None, 0xDE, 0xDF)) + b"".join(pairs)
-    malformed()
+    spell(kind is dict and all(type(key) is str for key in value))
+    # Code points and their UTF-8 have one order.
+    pairs = [encode(key) + encode(value[key], items_max, depth - 1) for key in sorted(value)]
+    return counted(len(value), 0x80, 15, (None, 0xDE, 0xDF)) + b"".join(pairs)
 
 
 def spelled_integer(n: int) -> bytes:

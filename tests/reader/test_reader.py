@@ -28,6 +28,8 @@ with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(HERE))
     forms: Any = import_module("reader_forms")
     reader: Any = import_module("reader")
+    writer: Any = import_module("writer")
+    cases: Any = import_module("written_cases")
 
 STORY = Pooled.told()
 ROOTS = STORY.roots()
@@ -186,6 +188,22 @@ def test_other_roots_are_refused(changes: dict[str, Any], code: str) -> None:
         assert both_say(data, other_roots(**changes), changes) == code
 
 
+def test_a_fork_of_the_pinned_epoch_is_refused() -> None:
+    data, genesis, second = writer.write({})
+    fork, _, other = writer.write({"second.body.started": writer.T - 1})
+    assert other != second
+    pinned = other_roots(coalition=genesis, epoch_number=1, epoch=second)
+    assert both_say(data, pinned, "the chain of the pin") == "verified"
+    assert both_say(fork, pinned, "a fork") == "pin_missed"
+
+
+@pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
+def test_a_bundle_written_by_the_pages(case: Any) -> None:
+    data, genesis, second = writer.write(case.changes, case.after)
+    roots = other_roots(coalition=genesis, epoch_number=1, epoch=second)
+    assert both_say(data, roots, case.name) in case.code.split(" or ")
+
+
 def test_roots_have_the_fingerprint_of_the_page(tmp_path: Path) -> None:
     coalition = "c5f780265b206f8e8b1050660900778c54d36796cdc5a4e18e7ea12e2b254bf5"
     text = f'name = "test"\ncoalition = "{coalition}"\nepoch_number = 0\nepoch = "{coalition}"\n'
@@ -228,7 +246,9 @@ def test_the_program_says_by_its_exit_whether_a_bundle_verifies(tmp_path: Path) 
         assert ("level: signed" in ended.stdout) == (status == 0)
 
 
-@pytest.mark.parametrize("name", ["reader.py", "reader_forms.py"])
+@pytest.mark.parametrize(
+    "name", [path.name for path in HERE.glob("*.py") if not path.name.startswith("test_")]
+)
 def test_the_reader_shares_no_code_with_the_product(name: str) -> None:
     tree = ast.parse((HERE / name).read_text(encoding="utf-8"))
     imported = {
@@ -237,5 +257,5 @@ def test_the_reader_shares_no_code_with_the_product(name: str) -> None:
         if isinstance(node, ast.Import | ast.ImportFrom)
         for module in ([a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""])
     }
-    ours = {"reader", "reader_forms"}
+    ours = {"reader", "reader_forms", "writer", "written_spellings"}
     assert imported - ours - set(sys.stdlib_module_names) <= {"msgpack", "nacl"}
