@@ -31,7 +31,7 @@ def approvals_for(
 ) -> tuple[frozenset[str], tuple[Finding, ...]]:
     """The authority classes whose holders approved an intent, and notes on approvals that do not count."""
     classes: set[str] = set()
-    notes: list[Finding] = []
+    notes: dict[str, Finding] = {}
     for record_id in sorted(relied):
         record = relied[record_id]
         if not isinstance(record.body, Observation) or record.body.claim != "approval":
@@ -41,8 +41,9 @@ def approvals_for(
             classes.update(found.classes)
         else:
             cause = Cause(code="approval_not_counted", parameters={"member": record.member, "reason": found})
-            notes.append(Finding(Mode.EXECUTE, cause))
-    return frozenset(classes), tuple(notes)
+            # One of each member: whoever approves wrongly a hundred times says no more than whoever does once.
+            notes.setdefault(record.member, Finding(Mode.EXECUTE, cause))
+    return frozenset(classes), tuple(notes[member] for member in sorted(notes))
 
 
 def _approver(

@@ -1,16 +1,17 @@
 """What a requester names in an ask: every favourable record at hand that may help its intent.
 
 Naming more than is needed is harmless; the judgement looks only at what fits. The bound of an ask holds: what
-is most needed comes first.
+is most needed comes first, and of what others said everybody has a share.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 from comity.attestation.holdings import Holdings
-from comity.protocol.execution import Actuation, Intent, Permit, Transition
+from comity.protocol.execution import Actuation, Attestation, Intent, Observation, Permit, Transition
+from comity.protocol.governance import ReferenceValues
 from comity.protocol.identifiers import pattern_matches
 from comity.protocol.limits import CHAIN_MAX, RELIED_MAX
 from comity.protocol.verified import VerifiedRecord
@@ -48,14 +49,62 @@ def gather(
     for record in holdings.state.of_kind("owner_policy"):
         if record.member in owners and not holdings.state.successors(record):
             take(record)
-    for record in holdings.state.of_kind("reference_values"):
+    for record in _in_fair_shares(
+        _helpful(intent, input_ids, owners, chosen, holdings), len(chosen), holdings
+    ):
         take(record)
-    for record in (*transitions_in(holdings, intent.body), *_observations(intent.id, input_ids, holdings)):
-        take(record)
-        if record.authority is not None and record.role == "subject":
-            for link in chain_of(record.authority, holdings):
-                take(link)
     return chosen
+
+
+def _helpful(
+    intent: VerifiedRecord[Intent],
+    input_ids: list[bytes],
+    owners: set[str],
+    chosen: Mapping[bytes, AnyRecord],
+    holdings: Holdings,
+) -> list[AnyRecord]:
+    """What others said that may help, the most likely first."""
+    about = _observations((intent.id,), holdings)
+    transitions = transitions_in(holdings, intent.body)
+    return [
+        *(r for r in about if r.body.claim == "approval" and r.body.shown == intent.header.body.digest),
+        *(r for r in transitions if r.member in owners),
+        *_reference_values(chosen, holdings),
+        *about,
+        *_observations(input_ids, holdings),
+        *transitions,
+    ]
+
+
+def _in_fair_shares(records: Iterable[AnyRecord], taken: int, holdings: Holdings) -> list[AnyRecord]:
+    """The records with the chains above their keys: of every member at first as many as leave room for the others'.
+
+    So nobody who publishes much keeps what another says out of the ask.
+    """
+    share = max(1, (RELIED_MAX - taken) // max(1, len(holdings.epoch.members)))
+    used: dict[str, int] = {}
+    first: list[AnyRecord] = []
+    later: list[AnyRecord] = []
+    for record in {record.id: record for record in records}.values():
+        whole = [record]
+        if record.authority is not None and record.role == "subject":
+            whole += chain_of(record.authority, holdings)
+        used[record.member] = used.get(record.member, 0) + len(whole)
+        (first if used[record.member] <= share else later).extend(whole)
+    return [*first, *later]
+
+
+def _reference_values(chosen: Mapping[bytes, AnyRecord], holdings: Holdings) -> list[AnyRecord]:
+    """Those of the epoch's publishers that speak of a context measured in the evidence at hand."""
+    contexts = [record.body.context for record in chosen.values() if isinstance(record.body, Attestation)]
+    publishers = holdings.epoch.body.publishers
+    return [
+        record
+        for record in holdings.state.of_kind("reference_values")
+        if record.member in publishers
+        and isinstance(record.body, ReferenceValues)
+        and any(c.distributions in record.body.distributions and c.code in record.body.code for c in contexts)
+    ]
 
 
 def _inputs_of(group: Any) -> set[bytes]:
@@ -98,10 +147,10 @@ def transitions_in(holdings: Holdings, intent: Intent) -> list[AnyRecord]:
     ]
 
 
-def _observations(intent_id: bytes, input_ids: list[bytes], holdings: Holdings) -> list[AnyRecord]:
+def _observations(subjects: Iterable[bytes], holdings: Holdings) -> list[VerifiedRecord[Observation]]:
     return [
         record
-        for subject in (intent_id, *input_ids)
+        for subject in subjects
         for record in holdings.about(subject)
-        if record.header.kind == "observation" and not record.is_adverse()
+        if isinstance(record.body, Observation) and not record.is_adverse()
     ]

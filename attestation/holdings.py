@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 from comity.attestation.adverse import slot_of
 from comity.attestation.case import Bundle, Governance
 from comity.attestation.epochs import EpochState, found, succeed
+from comity.attestation.parking import Parking
 from comity.attestation.policy_rules import compile_rules
 from comity.attestation.verification import KeyDirectory, verify
 from comity.protocol.envelope import SignedRecord
@@ -25,8 +26,6 @@ from comity.protocol.verified import VerifiedRecord
 
 AnyRecord: TypeAlias = VerifiedRecord[Any]
 
-PARKED_MAX: Final = 4_096
-"""Records that wait for their authority; the oldest gives way, and anti-entropy brings it again."""
 EXECUTION_HELD_MAX: Final = 65_536
 """Execution records kept verified in memory; others are loaded and verified again when they are needed."""
 
@@ -75,8 +74,7 @@ class Holdings:
         self._execution: OrderedDict[bytes, AnyRecord] = OrderedDict()
         self._about: dict[bytes, set[bytes]] = {}
         self._by_body: dict[tuple[str, bytes], bytes] = {}
-        self._parked: OrderedDict[bytes, SignedRecord] = OrderedDict()
-        self._waiting: dict[bytes, set[bytes]] = {}
+        self._parking = Parking()
         self._slots: dict[tuple[str, str, str, int], set[bytes]] = {}
         self._governance: Governance | None = None
 
@@ -152,14 +150,18 @@ class Holdings:
 
     # Records
 
-    def admit(self, records: Iterable[SignedRecord]) -> Admission:
-        """Verify and hold records, and whatever was parked for want of one of them."""
+    def admit(self, records: Iterable[SignedRecord], source: str = "") -> Admission:
+        """Verify and hold records, and whatever was parked for want of one of them.
+
+        Args:
+            source: who brought them; what waits is bounded for each source.
+        """
         admitted: list[AnyRecord] = []
         parked: list[SignedRecord] = []
         rejected: list[tuple[SignedRecord, VerificationError | DecodeError]] = []
-        queue = deque(records)
+        queue = deque((record, source) for record in records)
         while queue:
-            record = queue.popleft()
+            record, brought_by = queue.popleft()
             if self.peek(record.id) is not None:
                 continue
             problem = self._problem(record)
@@ -167,7 +169,7 @@ class Holdings:
                 rejected.append((record, problem))
                 continue
             if not self.directory.knows(record.header):
-                self._park(record)
+                self._parking.park(record, brought_by)
                 parked.append(record)
                 continue
             try:
@@ -180,9 +182,14 @@ class Holdings:
             admitted.append(verified)
             if isinstance(verified.body, NodeCertificate | Credential):
                 self.directory.admit(verified)
-                queue.extend(self._unpark(verified.id))
+                queue.extend(self._parking.unpark(verified.id))
         held = {record.id for record in admitted}
         return Admission(tuple(admitted), tuple(r for r in parked if r.id not in held), tuple(rejected))
+
+    def hold(self, verified: AnyRecord) -> None:
+        """Hold a record of the execution log that was verified under this directory already."""
+        if self.peek(verified.id) is None:
+            self._hold(verified)
 
     def _problem(self, record: SignedRecord) -> VerificationError | None:
         if record.header.kind == "epoch":
@@ -191,27 +198,9 @@ class Holdings:
             return VerificationError("record_foreign", "of another coalition", record.id)
         return None
 
-    def _park(self, record: SignedRecord) -> None:
-        self._parked[record.id] = record
-        self._waiting.setdefault(record.header.authority or b"", set()).add(record.id)
-        while len(self._parked) > PARKED_MAX:
-            _, oldest = self._parked.popitem(last=False)
-            self._forget_waiting(oldest)
-
-    def _forget_waiting(self, record: SignedRecord) -> None:
-        authority = record.header.authority or b""
-        waiting = self._waiting.get(authority, set())
-        waiting.discard(record.id)
-        if not waiting:
-            self._waiting.pop(authority, None)
-
-    def _unpark(self, authority: bytes) -> list[SignedRecord]:
-        return [self._parked.pop(i) for i in sorted(self._waiting.pop(authority, set())) if i in self._parked]
-
     def authorities_wanted(self) -> tuple[bytes, ...]:
         """Ids of the authorities that parked records wait for."""
-        wanted = {r.header.authority for r in self._parked.values() if r.header.authority is not None}
-        return tuple(sorted(wanted))
+        return self._parking.wanted()
 
     def _hold(self, verified: AnyRecord) -> None:
         header = verified.header

@@ -10,7 +10,7 @@ Spec: docs/spec/judgement.md, whose numbered steps the functions follow.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import msgspec
@@ -59,6 +59,15 @@ AnyRecord: TypeAlias = VerifiedRecord[Any]
 
 
 @dataclass(frozen=True, slots=True)
+class _Read:
+    """What reading one input came to: the input and its state's canonical bytes, or what is wrong or missing."""
+
+    found: Input | None
+    state: bytes
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Bearing:
     """What holds for every class of a case."""
 
@@ -72,6 +81,7 @@ class _Bearing:
     approvals: frozenset[str]
     notes: tuple[Finding, ...]
     policies: Mapping[str, VerifiedRecord[OwnerPolicy]]
+    inputs_read: dict[bytes, _Read] = field(default_factory=dict[bytes, "_Read"])
 
 
 def judge(case: Case) -> Judgement | Fault:
@@ -274,7 +284,7 @@ def _judge_class(bearing: _Bearing, index: int, group: ItemClass) -> ClassWorkin
     outcome = findings.outcome(full)
     for working in said:
         outcome = meet(outcome, working.outcome, full)
-    if outcome.mode.rank < Mode.EXECUTE.rank and bearing.notes:
+    if outcome.mode is Mode.DEFER and bearing.notes:
         outcome = meet(outcome, Findings(list(bearing.notes)).outcome(full), full)
     state = _state(bearing, request, owners, weight)
     judgement = ClassJudgement(
@@ -328,6 +338,12 @@ def _class_findings(bearing: _Bearing, index: int, group: ItemClass) -> list[Fin
         findings.append(refuse("item_twice", asset=group.asset))
     if len(group.columns) != len(set(group.columns)):
         findings.append(refuse("column_twice", asset=group.asset))
+    if not group.columns and any(
+        rule is not None and rule.columns
+        for rule in (bundle.rule_for(group.asset) for bundle in case.governance.bundles)
+    ):
+        # Where signed policy classes columns, nobody gets around it by declaring none.
+        findings.append(refuse("columns_undeclared", asset=group.asset))
     if bearing.chain is not None:
         problem = bound_problem(
             bearing.chain, "materialize", group.asset, intent.header.realm, intent.body.purpose
@@ -339,29 +355,35 @@ def _class_findings(bearing: _Bearing, index: int, group: ItemClass) -> list[Fin
 
 def _inputs(bearing: _Bearing, group: ItemClass) -> tuple[list[Input], list[Finding]]:
     """Step 6: every input checks, and all items of the class have inputs of one kind."""
-    inputs: list[Input] = []
-    findings: list[Finding] = []
     kinds: set[frozenset[bytes]] = set()
     wanted = [group.inputs, *(item.inputs for item in group.items if item.inputs)]
+    every = [_read(bearing, i) for i in sorted({i for ids in wanted for i in ids})]
+    findings = [finding for read in every for finding in read.findings]
+    inputs = [read.found for read in every if read.found is not None]
     for position, ids in enumerate(wanted):
-        states: set[bytes] = set()
-        for actuation_id in ids:
-            if actuation_id in bearing.adverse.struck:
-                findings.append(refuse("input_struck", reason=bearing.adverse.struck[actuation_id]))
-                continue
-            found = read_input(actuation_id, bearing.relied, bearing.case.governance.epochs)
-            if isinstance(found, Finding):
-                findings.append(found)
-                continue
-            findings.extend(bearing.adverse.against.get(actuation_id, ()))
-            inputs.append(found)
-            states.add(encode(found.state))
         if position:
-            kinds.add(frozenset(states))
+            kinds.add(frozenset(read.state for i in ids if (read := _read(bearing, i)).found is not None))
     if len(kinds) > 1 or (kinds and any(not item.inputs for item in group.items)):
         findings.append(refuse("class_mixed", asset=group.asset))
-    unique = {found.actuation.id: found for found in inputs}
-    return [unique[i] for i in sorted(unique)], findings
+    return inputs, findings
+
+
+def _read(bearing: _Bearing, actuation_id: bytes) -> _Read:
+    """Read an input once, however often the intent mentions it: its certificate costs up to a millisecond."""
+    known = bearing.inputs_read.get(actuation_id)
+    if known is not None:
+        return known
+    adverse = bearing.adverse
+    if actuation_id in adverse.struck:
+        read = _Read(None, b"", (refuse("input_struck", reason=adverse.struck[actuation_id]),))
+    else:
+        found = read_input(actuation_id, bearing.relied, bearing.case.governance.epochs)
+        if isinstance(found, Finding):
+            read = _Read(None, b"", (found,))
+        else:
+            read = _Read(found, encode(found.state), tuple(adverse.against.get(actuation_id, ())))
+    bearing.inputs_read[actuation_id] = read
+    return read
 
 
 def _weight(bearing: _Bearing, inputs: list[Input]) -> tuple[int, tuple[Support, ...]]:

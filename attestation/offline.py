@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from comity.attestation.case import Case, Fault, Governance
+from comity.attestation.case import Case, Fault, Governance, Judgement
 from comity.attestation.epochs import EpochState, chain
 from comity.attestation.findings import Finding
 from comity.attestation.holdings import Holdings
@@ -256,20 +256,27 @@ def read_unpinned(data: bytes) -> tuple[dict[bytes, AnyRecord], dict[bytes, Gove
 
 
 def _rejudge_vote(vote: VerifiedRecord[Vote], held: dict[bytes, AnyRecord], governance: Governance) -> None:
+    if not isinstance(held[vote.body.intent].body, Intent) or not isinstance(held[vote.body.ask].body, Ask):
+        raise VerificationError("vote_wrong", "it names no intent, or no ask", vote.id)
     case = case_of(vote, held, governance)
     judgement = judge(case)
     if isinstance(judgement, Fault):
         raise VerificationError("judgement_fault", judgement.code, vote.id)
-    body, _ = vote_body(case, judgement)
-    differs = [
-        name
-        for name in ("judgements", "adverse", "working", "expires", "engine", "epoch", "scope")
-        if _bytes_of(getattr(body, name)) != _bytes_of(getattr(vote.body, name))
-    ]
+    differs = differences(case, judgement, vote)
     if differs:
         raise VerificationError(
             "judgement_differs", f"in {', '.join(differs)} of {vote.member}'s vote", vote.id
         )
+
+
+def differences(case: Case, judgement: Judgement, vote: VerifiedRecord[Vote]) -> tuple[str, ...]:
+    """The fields in which a signed vote is not, to the byte, what a judgement of its case says."""
+    body, _ = vote_body(case, judgement)
+    return tuple(
+        name
+        for name in ("judgements", "adverse", "working", "expires", "engine", "epoch", "scope")
+        if _bytes_of(getattr(body, name)) != _bytes_of(getattr(vote.body, name))
+    )
 
 
 def _bytes_of(value: Any) -> bytes:

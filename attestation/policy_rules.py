@@ -223,7 +223,8 @@ def _examine(
     for statement in statements:
         try:
             examination = _Examination(statement)
-            rule = examination.rule(ids)
+            # Whatever else a text can do to its reader is told of the text, too.
+            rule = engine_call(functools.partial(examination.rule, ids))
         except EngineError as exc:
             problems.append(_engine_problem(exc))
             continue
@@ -290,7 +291,7 @@ def _as_permit(statement: Statement) -> str:
 def _actions(scope: dict[str, Any]) -> tuple[Action, ...]:
     if scope["op"] == "All":
         return ACTIONS
-    entities = scope.get("entities") or [scope["entity"]]
+    entities = scope["entities"] if "entities" in scope else [scope["entity"]]
     named = {entity["id"] for entity in entities if entity["type"] == "Action"}
     return tuple(action for action in ACTIONS if action in named)
 

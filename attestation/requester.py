@@ -261,7 +261,7 @@ class Requester:
             subject=(pursuit.intent.id,),
             realm=pursuit.intent.header.realm,
         )
-        self._holdings.admit((ask.record,))
+        self._holdings.hold(ask)
         pursuit.attached = _attached(pursuit.intent, relied)
         if pursuit.ask is not None:
             self._by_ask.pop(pursuit.ask.id, None)
@@ -377,7 +377,7 @@ class Requester:
             subject=(pursuit.intent.id,),
             realm=pursuit.intent.header.realm,
         )
-        self._holdings.admit((record.record,))
+        self._holdings.hold(record)
         return record
 
     def _defer(self, now: float, pursuit: Pursuit, result: Undecided, quorum: int) -> tuple[Effect, ...]:
@@ -402,7 +402,7 @@ class Requester:
         return (Settled(pursuit.intent.id, standing),)
 
     def _news(self, now: float, members: Iterable[str]) -> tuple[Effect, ...]:
-        """Ask again where something new can be relied on, or where a silent member is back."""
+        """Ask again where something new can be relied on, a silent member is back, or the epoch is another."""
         back = set(members)
         effects: list[Effect] = []
         for pursuit in self.pursuits():
@@ -410,9 +410,15 @@ class Requester:
                 continue
             silent = set(self._holdings.epoch.members) - set(pursuit.votes)
             relied = frozenset(gather(pursuit.intent, self._holdings, pursuit.offered))
-            if relied - pursuit.relied or silent & back:
+            if relied - pursuit.relied or silent & back or self._is_outdated(pursuit):
                 effects.extend(self._soon(now, pursuit))
         return tuple(effects)
+
+    def _is_outdated(self, pursuit: Pursuit) -> bool:
+        """Whether it was last asked under an epoch that another has followed: what was asked for may be no more."""
+        return pursuit.ask is not None and all(
+            said.epoch != self._holdings.epoch.id for said in pursuit.ask.body.epochs
+        )
 
     def _soon(self, now: float, pursuit: Pursuit) -> tuple[Effect, ...]:
         at = pursuit.asked_at + NEWS_GAP_S

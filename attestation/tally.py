@@ -133,16 +133,19 @@ def _best_claim(votes: tuple[VoteRecord, ...], intent: Intent, quorum: int) -> P
     if len(votes) < quorum:
         return None
     fulls = full_extents(intent)
-    if len({encode_judgements(v.body) for v in votes}) == 1:
-        # All agree: the owners whose vote is required, then the others in the order of their names.
-        live = {owner for j in votes[0].body.judgements for owner in j.live}
-        chosen = sorted(votes, key=lambda v: (v.member not in live, v.member))
-        return _claim(tuple(chosen[: max(quorum, len(live & {v.member for v in votes}))]), fulls)
+    alike: dict[bytes, list[VoteRecord]] = {}
+    for vote in votes:
+        alike.setdefault(encode_judgements(vote.body), []).append(vote)
+    # Votes that say the same are tried together: honest voters mostly agree, and each liar adds one sort.
+    sorts = [alike[said] for said in sorted(alike, key=lambda said: (-len(alike[said]), said))]
     found: Permitted | None = None
     rank: tuple[int, int, int, int] | None = None
-    for size in range(quorum, len(votes) + 1):
-        for subset in combinations(votes, size):
-            claim = _claim(subset, fulls)
+    for count in range(1, len(sorts) + 1):
+        for chosen in combinations(sorts, count):
+            together = [vote for sort in chosen for vote in sort]
+            if len(together) < quorum:
+                continue
+            claim = _claim(together, [sort[0] for sort in chosen], fulls, quorum)
             if claim is not None and (rank is None or _rank(claim) > rank):
                 found, rank = claim, _rank(claim)
     return found
@@ -153,12 +156,18 @@ def encode_judgements(vote: Vote) -> bytes:
     return b"".join(encode(judgement) for judgement in vote.judgements)
 
 
-def _claim(votes: tuple[VoteRecord, ...], fulls: tuple[Extent, ...]) -> Permitted | None:
-    """What all of these votes support together."""
+def _claim(
+    votes: Sequence[VoteRecord], sorts: Sequence[VoteRecord], fulls: tuple[Extent, ...], quorum: int
+) -> Permitted | None:
+    """What all of these votes support together.
+
+    Args:
+        sorts: one vote of each sort among them.
+    """
     voters = {vote.member for vote in votes}
     claims: list[Claim] = []
     for index, full in enumerate(fulls):
-        judgements = [vote.body.judgements[index] for vote in votes]
+        judgements = [vote.body.judgements[index] for vote in sorts]
         first = judgements[0]
         if any(judgement.state != first.state for judgement in judgements):
             continue
@@ -173,8 +182,12 @@ def _claim(votes: tuple[VoteRecord, ...], fulls: tuple[Extent, ...]) -> Permitte
             claims.append(_claim_of(index, outcome, first.state, live))
     if not claims:
         return None
-    expires = min(vote.body.expires for vote in votes)
-    return Permitted(tuple(claims), tuple(sorted(votes, key=lambda v: v.id)), expires)
+    # As few votes as carry it: the owners that are to be heard, then the others in the order of their names.
+    heard = {owner for claim in claims for owner in claim.live}
+    ordered = sorted(votes, key=lambda v: (v.member not in heard, v.member))
+    carrying = ordered[: max(quorum, len(heard))]
+    expires = min(vote.body.expires for vote in carrying)
+    return Permitted(tuple(claims), tuple(sorted(carrying, key=lambda v: v.id)), expires)
 
 
 def _claim_of(index: int, outcome: Outcome, state: GovernanceState, live: tuple[str, ...]) -> Claim:

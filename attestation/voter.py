@@ -17,6 +17,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+import msgspec
+
 from comity.attestation.authoring import NO_SALT, Author
 from comity.attestation.case import Case, Fault, Governance, Judgement
 from comity.attestation.holdings import Holdings
@@ -24,9 +26,10 @@ from comity.attestation.judgement import judge
 from comity.protocol.encoding import encode
 from comity.protocol.envelope import SignedRecord
 from comity.protocol.errors import DecodeError
-from comity.protocol.execution import Ask, Intent, Vote
+from comity.protocol.execution import Ask, ClassJudgement, Intent, Vote
 from comity.protocol.identifiers import sha256
-from comity.protocol.limits import ASK_AHEAD_S, ASK_PAST_S, FETCH_IDS_MAX, START_MARGIN_S
+from comity.protocol.limits import ASK_AHEAD_S, ASK_PAST_S, FETCH_IDS_MAX, START_MARGIN_S, VOTE_BYTES_MAX
+from comity.protocol.outcome import Cause, Mode, Outcome, full_extent
 from comity.protocol.records import decode_body
 from comity.protocol.verified import VerifiedRecord
 
@@ -38,10 +41,11 @@ VOTES_REMEMBERED_MAX: Final = 16_384
 
 @dataclass(frozen=True, slots=True)
 class AskArrived:
-    """An ask arrives, by whatever road. `attached` are records that came in the same frame."""
+    """An ask arrives, by whatever road. `attached` are records that came in the same frame, `source` who sent it."""
 
     ask: SignedRecord
     attached: tuple[SignedRecord, ...] = ()
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,7 @@ class Voter:
             now: this node's clock, in whole seconds.
         """
         ask_id = event.ask.id
-        admission = self._holdings.admit((*event.attached, event.ask))
+        admission = self._holdings.admit((*event.attached, event.ask), event.source)
         kept = tuple(r.record for r in admission.admitted)
         effects: list[Effect] = [StoreRecords(kept)] if kept else []
         ask = self._holdings.peek(ask_id)
@@ -223,4 +227,19 @@ def vote_body(case: Case, judgement: Judgement) -> tuple[Vote, bytes]:
         working=sha256(working),
         adverse=judgement.adverse,
     )
+    if len(encode(body)) > VOTE_BYTES_MAX:
+        # What cannot be said in a vote is refused, for then the requester hears why; silence says nothing.
+        body = msgspec.structs.replace(body, judgements=tuple(_unsayable(j) for j in body.judgements))
     return body, working
+
+
+def _unsayable(judgement: ClassJudgement) -> ClassJudgement:
+    state = msgspec.structs.replace(
+        judgement.state,
+        owners=judgement.state.owners[:1],
+        data_classes=(),
+        authority_classes=(),
+        restrictions=(),
+    )
+    outcome = Outcome(mode=Mode.REFUSE, extent=full_extent(0, 0), causes=(Cause(code="vote_large"),))
+    return ClassJudgement(outcome=outcome, weight=judgement.weight, state=state)

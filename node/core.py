@@ -10,12 +10,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
+import structlog
+
 from comity.attestation.authoring import Author
 from comity.attestation.gathering import certificate_of, chain_of
 from comity.attestation.holdings import Admission, Holdings
 from comity.attestation.requester import (
     AskAgain,
     Declined,
+    Effect,
     Event,
     IntentFiled,
     NewsArrived,
@@ -57,6 +60,8 @@ from comity.protocol.verified import VerifiedRecord
 
 AnyRecord: TypeAlias = VerifiedRecord[Any]
 
+log = structlog.get_logger("comity.node")
+
 _FRAME_MARGIN: Final = 65_536
 """Room in a frame for everything but the records."""
 
@@ -78,11 +83,15 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class OutgoingAsk:
-    """An ask on its way to some members' nodes."""
+    """An ask on its way to some members' nodes; `attached` are the records that travel with it."""
 
-    ask: bytes
-    frame: bytes
+    ask: SignedRecord
+    attached: tuple[SignedRecord, ...]
     members: tuple[str, ...]
+
+    def frame(self) -> bytes:
+        records = tuple(record.encoded() for record in self.attached)
+        return encode_frame(AskFrame(ask=self.ask.encoded(), records=records))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,19 +175,19 @@ class Core:
 
     # Peers
 
-    def answer(self, payload: bytes) -> bytes:
+    def answer(self, payload: bytes, peer: str = "") -> bytes:
         """Answer one request of a peer."""
         try:
             request = decode_request(payload)
-            answer = self._answer(request)
+            answer = self._answer(request, peer)
         except DecodeError as exc:
             answer = ProblemFrame(code="frame_wrong", detail=str(exc)[:200])
         return encode_frame(answer)
 
-    def _answer(self, request: Request) -> Answer:
+    def _answer(self, request: Request, peer: str) -> Answer:
         match request:
             case AskFrame():
-                return self._vote(request)
+                return self._vote(request, peer)
             case FetchFrame():
                 return RecordsFrame(records=self._within_frame(self.store.get(request.ids)))
             case FeedFrame():
@@ -188,19 +197,32 @@ class Core:
                     records=self._within_frame(self.head_records(request.asset, request.partition))
                 )
             case OfferFrame():
-                self.admit(decode_record(data) for data in request.records)
+                self.admit((decode_record(data) for data in request.records), source=peer)
                 return RecordsFrame()
 
-    def _vote(self, request: AskFrame) -> Answer:
+    def _vote(self, request: AskFrame, peer: str) -> Answer:
         ask = decode_record(request.ask)
         attached = tuple(decode_record(data) for data in request.records)
-        effects = self.voter.handle(self.clock.now(), AskArrived(ask, attached))
+        said = self._judge(AskArrived(ask, attached, peer))
+        return VoteFrame(vote=said.encoded()) if isinstance(said, SignedRecord) else said
+
+    def vote_for_self(self, asked: OutgoingAsk) -> None:
+        """Judge an ask of this node's own: its organization votes like any other, and nothing travels for it."""
+        with self.store.batch():
+            said = self._judge(AskArrived(asked.ask, asked.attached))
+            if isinstance(said, SignedRecord):
+                self.request(VoteArrived(asked.ask.id, said))
+            elif isinstance(said, DeclineFrame):
+                self.request(Declined(self.identity.member, asked.ask.id, said.code, said.missing))
+
+    def _judge(self, event: AskArrived) -> SignedRecord | DeclineFrame | ProblemFrame:
+        effects = self.voter.handle(self.clock.now(), event)
         # One commit for all: what the vote rests on, and the vote, before it is sent.
         with self.store.batch():
             return self._carry_out(effects)
 
-    def _carry_out(self, effects: tuple[VoterEffect, ...]) -> Answer:
-        answer: Answer = ProblemFrame(code="no_answer")
+    def _carry_out(self, effects: tuple[VoterEffect, ...]) -> SignedRecord | DeclineFrame | ProblemFrame:
+        answer: SignedRecord | DeclineFrame | ProblemFrame = ProblemFrame(code="no_answer")
         for effect in effects:
             match effect:
                 case StoreRecords(records):
@@ -212,7 +234,7 @@ class Core:
                         # the last word.
                         return DeclineFrame(code="voted_before")
                 case SendVote(_, vote):
-                    answer = VoteFrame(vote=vote.encoded())
+                    answer = vote
                 case Decline():
                     answer = DeclineFrame(
                         code=effect.code, detail=effect.detail[:200], missing=effect.missing
@@ -284,7 +306,7 @@ class Core:
             raise DecodeError("not a page")
         for data in page.epochs:
             self.adopt(decode_record(data))
-        self.admit(decode_record(data) for data in page.records)
+        self.admit((decode_record(data) for data in page.records), source=peer)
         before = self.store.cursor(peer, self.coalition)
         cursor = Cursor(page.incarnation, page.position)
         if cursor != before:
@@ -310,10 +332,10 @@ class Core:
         self.outbox.append(GovernanceChanged())
         self.request(NewsArrived())
 
-    def admit(self, records: Iterable[SignedRecord], *, own: bool = False) -> Admission:
+    def admit(self, records: Iterable[SignedRecord], *, own: bool = False, source: str = "") -> Admission:
         """Verify and keep records, raise heads, and let deferred intents look again."""
         offered = list(records)
-        admission = self.holdings.admit(offered)
+        admission = self._admission(offered, source)
         kept = [record.record for record in admission.admitted]
         # One that was held already may have come with somebody's ask, and be a head that nobody has raised.
         held = (self.holdings.peek(record.id) for record in offered if record.header.kind == "actuation")
@@ -329,6 +351,27 @@ class Core:
                 self.outbox.append(GovernanceChanged())
             self.request(NewsArrived())
         return admission
+
+    def _admission(self, offered: list[SignedRecord], source: str) -> Admission:
+        """Admit all, or all but those that nobody can look at: one record must not keep out the others."""
+        try:
+            return self.holdings.admit(offered, source)
+        except Exception:
+            log.exception("record_unbearable")
+        parts: list[Admission] = []
+        for record in offered:
+            try:
+                parts.append(self.holdings.admit([record], source))
+            except Exception:
+                log.exception("record_unbearable", record=record.id.hex(), member=record.header.member)
+        # What the first try held is held; it is kept, too.
+        held = [h for record in offered if (h := self.holdings.peek(record.id)) is not None]
+        admitted = {r.id: r for r in (*held, *(a for part in parts for a in part.admitted))}
+        return Admission(
+            tuple(admitted.values()),
+            tuple(r for part in parts for r in part.parked),
+            tuple(r for part in parts for r in part.rejected),
+        )
 
     def _raise_head(self, record: AnyRecord) -> None:
         body = record.body
@@ -390,8 +433,9 @@ class Core:
         for record in records:
             mine = record.header.key == self.identity.author.signer.key_id
             (own if mine else others).append(record)
-        with self.store.batch():
+        if others:
             self.store.put(others)
+        if own:
             self.store.put(own, own=True)
 
     def _remember(self, intent: bytes, standing: str) -> None:
@@ -439,13 +483,21 @@ class Core:
 
     def request(self, event: Event) -> None:
         """Run the requester and do what it wants done here; the rest goes into the outbox."""
-        for effect in self.requester.handle(self.clock.seconds(), event):
+        effects = self.requester.handle(self.clock.seconds(), event)
+        if any(isinstance(effect, StoreOwn | Settled) for effect in effects):
+            # One commit for all, and nothing leaves the outbox before it.
+            with self.store.batch():
+                self._do(effects)
+        else:
+            self._do(effects)
+
+    def _do(self, effects: tuple[Effect, ...]) -> None:
+        for effect in effects:
             match effect:
                 case StoreOwn(records):
                     self._keep(records)
                 case SendAsk(ask, attached, members):
-                    frame = AskFrame(ask=ask.encoded(), records=tuple(r.encoded() for r in attached))
-                    self.outbox.append(OutgoingAsk(ask.id, encode_frame(frame), members))
+                    self.outbox.append(OutgoingAsk(ask, attached, members))
                 case Settled(intent, standing):
                     self._remember(intent, standing)
                     self.outbox.append(Changed(intent))

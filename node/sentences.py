@@ -24,6 +24,7 @@ _CAUSES: Final[Mapping[str, str]] = {
     "class_mixed": "items of {asset} have inputs that are governed differently",
     "classes_many": "more than {classes_max} data classes come together",
     "column_not_permitted": "{column} of {asset} is outside of the permitted extent",
+    "columns_undeclared": "{asset} declares no columns, and policy classes them",
     "content_changed": "the bytes are not those that {writer} made",
     "credential_bound": "the credential of {subject} does not reach so far: its {bound} do not include {wanted}",
     "credential_chain_long": "the chain of credentials has more than {links_max} links",
@@ -65,6 +66,7 @@ _CAUSES: Final[Mapping[str, str]] = {
     "ticket_missing": "{subject} has signed no launch ticket for this run",
     "trust_slope": "{asset} would step down in trust, from tier {tier_from} to tier {tier_to}",
     "verification_failed": "{member} found that an input does not verify",
+    "vote_large": "the intent is too large to be judged in one vote: fewer outputs in one step",
     "weight_low": "the intent weighs {weight} ppm, where {weight_min} are needed",
 }
 

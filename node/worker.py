@@ -20,7 +20,7 @@ from comity.attestation.policy_guard import STACK_BYTES, adopt_deep_stack
 T = TypeVar("T")
 
 WAITING_MAX: Final = 4_096
-"""Calls that may wait. Requests of peers are bounded per peer long before."""
+"""Calls that may wait for the thread; more wait to wait. A peer has one at a time, so these are local programs."""
 
 
 @dataclass(slots=True)
@@ -36,6 +36,8 @@ class Worker:
 
     def __init__(self, name: str) -> None:
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._waiting = 0
+        self._door = trio.lowlevel.ParkingLot()
         before = threading.stack_size(STACK_BYTES)
         try:
             self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
@@ -45,6 +47,16 @@ class Worker:
 
     async def run(self, function: Callable[[], T]) -> T:
         """Run a call in the thread and wait for it. It is not interrupted by cancellation."""
+        while self._waiting >= WAITING_MAX:
+            await self._door.park()
+        self._waiting += 1
+        try:
+            return await self._run(function)
+        finally:
+            self._waiting -= 1
+            self._door.unpark()
+
+    async def _run(self, function: Callable[[], T]) -> T:
         task = trio.lowlevel.current_task()
         call = _Call(function, trio.lowlevel.current_trio_token(), task)
         self._calls.put(call)

@@ -21,6 +21,7 @@ import msgspec
 
 from comity.protocol.errors import DecodeError, LocalProtocolError
 from comity.protocol.limits import DEPTH_MAX, INT_MAX, INT_MIN, ITEMS_MAX, STRING_BYTES_MAX
+from comity.protocol.measuring import measure
 
 Value: TypeAlias = "bool | int | str | bytes | list[Any] | dict[str, Any]"
 
@@ -91,10 +92,13 @@ def decode(data: bytes, form: type[T], bytes_max: int, array_max: int = ITEMS_MA
         DecodeError: as `decode_value`; or the value is not of the form; or a field is written although it equals
             its default; or a field named in `critical` is not known here.
     """
+    typed = _read_plainly(data, form, bytes_max, array_max)
+    if typed is not None:
+        return typed
     value = _unpack(data, bytes_max, array_max)
     try:
         # `builtin_types`: else a text would do for bytes, as base64.
-        typed: T = msgspec.convert(value, form, strict=True, builtin_types=(bytes,))
+        typed = msgspec.convert(value, form, strict=True, builtin_types=(bytes,))
     except (msgspec.ValidationError, ValueError, TypeError, RecursionError, OverflowError) as exc:
         raise DecodeError(f"not a {form.__name__}: {exc}") from exc
     again = msgspec.to_builtins(typed, builtin_types=(bytes,), order="sorted")
@@ -111,9 +115,39 @@ def decode(data: bytes, form: type[T], bytes_max: int, array_max: int = ITEMS_MA
     return typed
 
 
+_decoders: dict[type[Any], msgspec.msgpack.Decoder[Any]] = {}
+"""One for each form that is read: making one takes longer than reading."""
+
+
+def _decoder(form: type[T]) -> msgspec.msgpack.Decoder[T]:
+    known = _decoders.get(form)
+    if known is None:
+        known = _decoders[form] = msgspec.msgpack.Decoder(form)
+    return known
+
+
+_again = msgspec.msgpack.Encoder(order="sorted")
+
+
+def _read_plainly(data: bytes, form: type[T], bytes_max: int, array_max: int) -> T | None:
+    """A form that is written as this reader would write it, with nothing unknown in it; most are. Else None.
+
+    It is read straight into its type, so that nothing is ever built that the form has no place for. What is
+    longer than the bounds of arrays and texts is left to the closer look that counts them.
+    """
+    if len(data) > min(bytes_max, array_max, STRING_BYTES_MAX):
+        return None
+    try:
+        typed = _decoder(form).decode(data)
+        return typed if _again.encode(typed) == data else None
+    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError, OverflowError):
+        return None
+
+
 def _unpack(data: bytes, bytes_max: int, array_max: int) -> Value:
     if len(data) > bytes_max:
         raise DecodeError(f"{len(data)} bytes where at most {bytes_max} are allowed")
+    measure(data, array_max)
     try:
         value: Value = msgpack.unpackb(
             data,

@@ -14,6 +14,9 @@ INT_MAX: Final = 2**63 - 1
 """Integers fit 64 bits signed: what SQLite, PostgreSQL and Cedar hold without loss."""
 DEPTH_MAX: Final = 16
 """Nesting of a value. The deepest record uses 8; a parser's stack must never depend on a stranger."""
+VALUES_MAX: Final = 262_144
+"""Values in one value, counted before any is built: a byte of them can take hundreds in memory. No body of 1 MiB
+that is a record of ours holds as many."""
 STRING_BYTES_MAX: Final = 65_536
 """One text string: a whole Cedar bundle is the longest there is."""
 
@@ -56,7 +59,7 @@ TERMS_MAX: Final = 32
 # Asks, votes, permits
 RELIED_MAX: Final = 256
 ASK_BYTES_MAX: Final = 1_048_576
-VOTE_BYTES_MAX: Final = 4_096
+VOTE_BYTES_MAX: Final = 65_536
 ADVERSE_PER_VOTE_MAX: Final = 32
 ADVERSE_PER_SUBJECT_MAX: Final = 64
 ASK_PAST_S: Final = 30

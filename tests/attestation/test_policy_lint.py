@@ -58,6 +58,7 @@ def marked(text: str) -> tuple[str, int, int]:
         (f'{PERMIT} when {{ principal in ^AuthorityClas::"x" }};', "entity_type_unknown", "AuthorityClass?"),
         ('@id("a") permit (principal, action == Action::^"materialise", resource);', "action_unknown", "materialize?"),
         ('@id("a") ^permit (principal is Asset, action, resource);', "scope_empty", ""),
+        ('@id("a") ^permit (principal, action in [], resource);', "type_wrong", ""),
         (f"{PERMIT} ^when {{ context.tier }};", "type_wrong", ""),
         # Annotations
         ("^permit (principal, action, resource);", "annotation_missing", ""),

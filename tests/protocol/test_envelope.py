@@ -124,8 +124,8 @@ def test_a_body_of_another_form_is_rejected() -> None:
 
 
 def test_a_vote_has_its_own_smaller_bound() -> None:
-    body = b"\x00" * 4_097
-    with pytest.raises(DecodeError, match="4097 bytes where at most 4096"):
+    body = b"\x00" * 65_537
+    with pytest.raises(DecodeError, match="65537 bytes where at most 65536"):
         decode_body(assemble(seal_header(NODE.header("vote", body)), body, SOME))
     with pytest.raises(DecodeError, match="malformed"):
         decode_body(assemble(seal_header(NODE.header("permit", body)), body, SOME))

@@ -38,7 +38,7 @@ from reader_forms import (  # type: ignore[import-not-found]
 )
 
 BUNDLE_BYTES_MAX, RECORD_BYTES_MAX, ROOTS_BYTES_MAX = 64 << 20, 1_318_912, 64 << 10
-HEADER_BYTES_MAX, BODY_BYTES_MAX, VOTE_BYTES_MAX = 8_192, 1 << 20, 4_096
+HEADER_BYTES_MAX, BODY_BYTES_MAX, VOTE_BYTES_MAX = 8_192, 1 << 20, 65_536
 SIGNATURES_MAX = 64
 MODES = ("refuse", "defer", "restrict", "execute")
 

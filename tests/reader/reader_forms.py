@@ -17,6 +17,7 @@ import msgpack
 TYPE = "application/vnd.comity.record.v1+msgpack"
 BUNDLE_RECORDS_MAX = 100_000
 ITEMS_MAX, DEPTH_MAX, STRING_BYTES_MAX, NAME_BYTES_MAX = 10_000, 16, 65_536, 255
+VALUES_MAX = 262_144
 EMPTY: tuple[Any, ...] = (False, 0, "", b"", [], {})
 
 
@@ -92,8 +93,14 @@ def decode(data: bytes, items_max: int = ITEMS_MAX) -> Any:
         canonical = encode(value, items_max)
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
         raise Bad("malformed") from error
-    spell(canonical == data)
+    spell(canonical == data and counted_values(value) <= VALUES_MAX)
     return value
+
+
+def counted_values(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + sum(1 + counted_values(item) for item in value.values())
+    return 1 + sum(map(counted_values, value)) if isinstance(value, list) else 1
 
 
 # names.md, and the tables of forms ---------------------------------------------------------------------------
