@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from comity.attestation.findings import Finding, refuse
 from comity.attestation.signing import key_id
+from comity.attestation.speaking import Speakers, is_report, may_report, way_up
 from comity.protocol.execution import Actuation, Observation
 from comity.protocol.governance import Credential, OwnerPolicy
 from comity.protocol.limits import ADVERSE_PER_VOTE_MAX, CHAIN_MAX
@@ -22,6 +23,8 @@ from comity.protocol.state import number_key
 from comity.protocol.verified import VerifiedRecord
 
 AnyRecord: TypeAlias = VerifiedRecord[Any]
+Slot: TypeAlias = tuple[str, str, str, int]
+"""Writer, asset, partition and generation."""
 
 
 _CARRIES: Final = frozenset({"attestation", "credential", "launch_ticket", "observation"})
@@ -35,9 +38,13 @@ _REVOCABLE: Final = _CARRIES | {
     "owner_policy",
     "reference_values",
     "transition",
+    "verification",
 }
 """Kinds that can be taken back. A vote that was cast, a permit, a start and what was made cannot: a voter that
 revoked its old votes would else make all that rests on them unusable."""
+
+
+_TAKING_BACK: Final = frozenset({"revocation", "suspension"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +92,8 @@ def concerned_ids(records: Iterable[AnyRecord], intent: AnyRecord, ask: AnyRecor
     return frozenset(concerned | authorities)
 
 
-def slot_of(record: AnyRecord) -> tuple[str, str, str, int] | None:
-    """What there is one promoted actuation of: writer, asset, partition, generation."""
+def slot_of(record: AnyRecord) -> Slot | None:
+    """What there is one promoted actuation of, for voters and in a bundle alike."""
     body = record.body
     if not isinstance(body, Actuation) or record.header.outcome != "promoted":
         return None
@@ -109,14 +116,14 @@ def weigh_adverse(
     ask: AnyRecord | None,
     relied: Mapping[bytes, AnyRecord],
     known: Mapping[bytes, AnyRecord],
-    observers: frozenset[str],
+    speakers: Speakers,
 ) -> Adverse:
     """Sort out which candidates count, and what they do.
 
     Args:
-        candidates: adverse records, rivals and successors that the voter holds.
+        candidates: adverse records, rivals and successors that the voter holds, and what takes them back.
         known: further records by id (authorities that the ask need not name).
-        observers: members whose failed checks policy admits for assets that are not theirs.
+        speakers: by what reports are measured.
     """
     everything = {**known, **relied, intent.id: intent}
     if ask is not None:
@@ -124,21 +131,53 @@ def weigh_adverse(
     concerned = concerned_ids(relied.values(), intent, ask)
     effects = _Effects()
     places = _Places(relied.values())
-    # The relied among themselves first: whoever judges again sees those pairs too.
-    for record in sorted({**{r.id: r for r in candidates}, **relied}.values(), key=lambda r: r.id):
-        if record.id not in relied and len(effects.ids) == ADVERSE_PER_VOTE_MAX:
-            # What the vote cannot name has no effect either: whoever judges again sees only what it names.
-            continue
-        hit = places.effect_of(record, effects) if not record.is_adverse() else False
-        if record.is_adverse():
-            hit = _count(record, concerned, everything, observers, effects)
-        if hit and record.id not in relied:
-            effects.ids.append(record.id)
-    _strike_below(relied.values(), effects.struck)
+    # The relied among themselves too: whoever judges again sees those pairs.
+    whole = {**{r.id: r for r in candidates}, **relied}
+    silent = _taken_back(whole, relied, speakers.links)
+    ordered = [whole[i] for i in sorted(whole) if i not in silent]
+    fallen: frozenset[bytes] = frozenset()
+    # Reports last: what was taken back, or rests on what has fallen by then, is said no more.
+    for reporting in (False, True):
+        for record in ordered:
+            if is_report(record) is not reporting or record.id in fallen:
+                continue
+            if record.id not in relied and len(effects.ids) == ADVERSE_PER_VOTE_MAX:
+                # What the vote cannot name has no effect either: whoever judges again sees only what it names.
+                continue
+            if record.is_adverse():
+                hit = _count(record, concerned, everything, speakers, effects)
+            else:
+                hit = places.effect_of(record, effects)
+            if hit and record.id not in relied:
+                effects.ids.append(record.id)
+        if not reporting:
+            _strike_below(relied.values(), effects.struck)
+            fallen = frozenset(effects.struck)
     overflows = len(effects.ids) >= ADVERSE_PER_VOTE_MAX
-    return Adverse(
-        tuple(effects.ids[:ADVERSE_PER_VOTE_MAX]), effects.struck, effects.against, effects.added, overflows
-    )
+    return Adverse(tuple(sorted(effects.ids)), effects.struck, effects.against, effects.added, overflows)
+
+
+def _taken_back(
+    whole: Mapping[bytes, AnyRecord], relied: Mapping[bytes, AnyRecord], links: Mapping[bytes, AnyRecord]
+) -> frozenset[bytes]:
+    """The reports among the candidates that were taken back, or whose author's authority was.
+
+    They have no effect and are named by nobody, so whoever judges again misses neither them nor what took them back.
+    What took back a report that the ask itself names is named, for it strikes that.
+    """
+    about: dict[bytes, list[AnyRecord]] = {}
+    for record in whole.values():
+        if record.header.kind in _TAKING_BACK:
+            for subject in record.header.subject:
+                about.setdefault(subject, []).append(record)
+    silent: set[bytes] = set()
+    for record_id, record in whole.items() if about else ():
+        if record_id in relied or not is_report(record):
+            continue
+        way = way_up(record, links)
+        if any(takes_back(said, step, links) for step in way for said in about.get(step.id, ())):
+            silent.add(record_id)
+    return frozenset(silent)
 
 
 def _number_of(record: AnyRecord) -> object | None:
@@ -180,7 +219,7 @@ def _count(
     record: AnyRecord,
     concerned: frozenset[bytes],
     everything: Mapping[bytes, AnyRecord],
-    observers: frozenset[str],
+    speakers: Speakers,
     effects: _Effects,
 ) -> bool:
     """What one adverse record does to the records that it names, where its author is entitled to it."""
@@ -189,11 +228,11 @@ def _count(
         target = everything.get(subject)
         if subject not in concerned or target is None:
             continue
-        if record.header.kind in ("revocation", "suspension"):
-            if target.header.kind in _REVOCABLE and _may_revoke(record, target, everything):
+        if record.header.kind in _TAKING_BACK:
+            if takes_back(record, target, everything):
                 effects.struck[subject] = "revoked" if record.header.kind == "revocation" else "suspended"
                 hit = True
-        elif record.header.outcome is not None and _may_report(record, target, observers):
+        elif record.header.outcome is not None and may_report(record, target, speakers):
             if isinstance(target.body, Observation):
                 effects.struck[subject] = record.header.outcome
             else:
@@ -214,9 +253,17 @@ def _strike_below(relied: Iterable[AnyRecord], struck: dict[bytes, str]) -> None
             struck[record.id] = struck[record.authority or b""]
 
 
-def _may_revoke(record: AnyRecord, target: AnyRecord, everything: Mapping[bytes, AnyRecord]) -> bool:
-    """The organization itself, the key that signed the target, or a key above it in its chain."""
-    if record.member != target.member:
+def takes_back(record: AnyRecord, target: AnyRecord, everything: Mapping[bytes, AnyRecord]) -> bool:
+    """Whether a record revokes or suspends another that it names, and may.
+
+    Who may: the organization itself, the key that signed the target, or a key above it in its chain.
+
+    Args:
+        everything: records by id, among them the target's chain.
+    """
+    if record.header.kind not in _TAKING_BACK or target.header.kind not in _REVOCABLE:
+        return False
+    if target.id not in record.header.subject or record.member != target.member:
         return False
     if record.role == "organization" or record.header.key == target.header.key:
         return True
@@ -229,12 +276,3 @@ def _may_revoke(record: AnyRecord, target: AnyRecord, everything: Mapping[bytes,
             return True
         above = link.authority
     return False
-
-
-def _may_report(record: AnyRecord, target: AnyRecord, observers: frozenset[str]) -> bool:
-    """The writer, an owner of the data, or an observer that policy names."""
-    entitled = {target.member} | observers
-    state = target.header.governance
-    if isinstance(target.body, Actuation) and state is not None:
-        entitled |= set(state.owners)
-    return record.member in entitled

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from comity.attestation.epochs import EpochState
 from comity.attestation.policy_rules import CompiledRules
+from comity.attestation.speaking import Speakers
 from comity.protocol.encoding import Form
 from comity.protocol.execution import Ask, ClassJudgement, Intent
 from comity.protocol.governance import AssetRule, Policy, Taxonomy
@@ -78,6 +79,7 @@ class Case:
         relied: exactly the favourable records that the ask names, by id.
         candidates: adverse records, rivals and successors that this voter holds.
         known: records that vouch for keys and that an ask need not name, by id.
+        links: the credentials above the keys of persons and agents among the candidates, by id.
         granted: suppositions of a dry run; empty in every vote.
     """
 
@@ -87,7 +89,13 @@ class Case:
     relied: Mapping[bytes, AnyRecord]
     candidates: tuple[AnyRecord, ...] = ()
     known: Mapping[bytes, AnyRecord] = field(default_factory=dict[bytes, AnyRecord])
+    links: Mapping[bytes, AnyRecord] = field(default_factory=dict[bytes, AnyRecord])
     granted: Grants = Grants()
+
+    def speakers(self) -> Speakers:
+        """By what reports are measured."""
+        governance = self.governance
+        return Speakers(governance.epoch, governance.taxonomy, governance.observers, self.links)
 
 
 class BundleWorking(Form, frozen=True):

@@ -6,6 +6,7 @@ one link further; neither accepts a link that lowers the quorum, lists a key twi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -73,6 +74,11 @@ class EpochState:
     def organization_keys(self, member: str) -> frozenset[bytes]:
         found = self.members.get(member)
         return frozenset(key_id(key) for key in found.keys) if found else frozenset()
+
+
+def successor_of(epoch: EpochState, epochs: Mapping[bytes, EpochState]) -> EpochState | None:
+    """The epoch of a chain that came after one, or None for the newest."""
+    return next((other for other in epochs.values() if other.number == epoch.number + 1), None)
 
 
 def found(record: SignedRecord) -> EpochState:

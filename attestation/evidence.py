@@ -73,7 +73,7 @@ def appraise(
     Without evidence the context is self-asserted, tier 0. Evidence that is bound to something else is a
     finding: it was spliced in.
     """
-    best = Appraisal(tier=0)
+    best: Appraisal | None = None
     for record_id in sorted(relied):
         record = relied[record_id]
         body = record.body
@@ -88,9 +88,9 @@ def appraise(
             # Hardware roots are not appraised in this version; unappraised evidence lends nothing.
             continue
         found = _appraise_software(body.context, relied, epoch, t)
-        if found.tier > best.tier:
+        if best is None or found.tier > best.tier:
             best = found
-    return best, None
+    return best or Appraisal(tier=0), None
 
 
 def _appraise_software(

@@ -40,7 +40,10 @@ class Explanation:
 
 
 def explain(case: Case) -> Explanation:
-    """Judge a case, and find the smallest sets of needs that would lift its deferral."""
+    """Judge a case, and find the smallest sets of needs that would lift its deferral.
+
+    What the case supposes already is supposed throughout.
+    """
     judgement = judge(case)
     if isinstance(judgement, Fault) or not _deferred(judgement):
         return Explanation(judgement)
@@ -91,7 +94,7 @@ class _Search:
             self.exhausted = True
             return False
         self._tried.add(key)
-        judgement = judge(replace(self._case, granted=supposing(chosen)))
+        judgement = judge(replace(self._case, granted=both(self._case.granted, supposing(chosen))))
         if isinstance(judgement, Fault):
             return True
         if all(judgement.classes[i].outcome.mode.rank >= Mode.RESTRICT.rank for i in self._deferred):
@@ -131,11 +134,16 @@ def supposing(needs: Iterable[Need]) -> Grants:
     for need in needs:
         granted = grant(need)
         if granted is not None:
-            supposed = Grants(
-                approvals=supposed.approvals | granted.approvals,
-                tier=max(supposed.tier, granted.tier),
-                weight=supposed.weight or granted.weight,
-                ticket=supposed.ticket or granted.ticket,
-                trust=supposed.trust | granted.trust,
-            )
+            supposed = both(supposed, granted)
     return supposed
+
+
+def both(one: Grants, other: Grants) -> Grants:
+    """What either supposes."""
+    return Grants(
+        approvals=one.approvals | other.approvals,
+        tier=max(one.tier, other.tier),
+        weight=one.weight or other.weight,
+        ticket=one.ticket or other.ticket,
+        trust=one.trust | other.trust,
+    )

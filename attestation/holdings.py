@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
-from comity.attestation.adverse import slot_of
+from comity.attestation.adverse import Slot, slot_of
 from comity.attestation.case import Bundle, Governance
 from comity.attestation.epochs import EpochState, found, succeed
 from comity.attestation.parking import Parking
@@ -21,6 +21,7 @@ from comity.attestation.verification import KeyDirectory, verify
 from comity.protocol.envelope import SignedRecord
 from comity.protocol.errors import DecodeError, LocalProtocolError, VerificationError
 from comity.protocol.governance import Credential, NodeCertificate, OwnerPolicy, Policy, Taxonomy
+from comity.protocol.limits import ADVERSE_PER_VOTE_MAX, ASK_AHEAD_S
 from comity.protocol.state import State
 from comity.protocol.verified import VerifiedRecord
 
@@ -28,6 +29,12 @@ AnyRecord: TypeAlias = VerifiedRecord[Any]
 
 EXECUTION_HELD_MAX: Final = 65_536
 """Execution records kept verified in memory; others are loaded and verified again when they are needed."""
+SLOTS_HELD_MAX: Final = 65_536
+"""Slots whose actuations are remembered; of others the store is asked again."""
+SLOT_RIVALS_MAX: Final = ADVERSE_PER_VOTE_MAX + 1
+"""Actuations of one slot that are remembered, the first by id: of more than these a vote could say no more."""
+EPOCHS_COMING_MAX: Final = 16
+"""Epochs that all have signed and that have not begun. Each has this organization's own signature, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +62,9 @@ class Holdings:
     Args:
         engine: the id of this member's engine.
         load: finds a record that is stored but not in memory, by its id.
-        load_about: finds stored records that name a subject.
+        load_about: finds stored records of the execution log that name a subject.
+        load_slot: finds stored promoted actuations of a slot.
+        examines: whether rules are compiled when they arrive. Whoever looks at a bundle does it later, for what stays.
     """
 
     def __init__(
@@ -63,40 +72,71 @@ class Holdings:
         engine: bytes,
         load: Callable[[bytes], SignedRecord | None] | None = None,
         load_about: Callable[[bytes], Iterable[SignedRecord]] | None = None,
+        load_slot: Callable[[Slot], Iterable[SignedRecord]] | None = None,
+        *,
+        examines: bool = True,
     ) -> None:
         self.directory = KeyDirectory()
         self.state = State()
         self.engine = engine
         self._load = load
         self._load_about = load_about
+        self._load_slot = load_slot
+        self._examines = examines
         self._epochs: list[EpochState] = []
+        self._coming: list[EpochState] = []
         self._epoch_records: dict[int, SignedRecord] = {}
         self._execution: OrderedDict[bytes, AnyRecord] = OrderedDict()
         self._about: dict[bytes, set[bytes]] = {}
         self._by_body: dict[tuple[str, bytes], bytes] = {}
         self._parking = Parking()
-        self._slots: dict[tuple[str, str, str, int], set[bytes]] = {}
+        self._slots: OrderedDict[Slot, set[bytes]] = OrderedDict()
         self._governance: Governance | None = None
 
     # Epochs
 
-    def adopt(self, record: SignedRecord) -> EpochState:
+    def adopt(self, record: SignedRecord, now: int | None = None) -> EpochState:
         """Take the next epoch of the chain, or a genesis where there is none.
+
+        Args:
+            now: this node's clock, in whole seconds. An epoch that begins later than `ASK_AHEAD_S` from now is kept
+                and not in force until `begin`. Without it time does not matter, as for whoever looks back.
 
         Raises:
             VerificationError, DecodeError: it is no epoch that follows.
         """
-        if not self._epochs:
-            state = found(record)
-        elif record.header.number < len(self._epochs) and self._epochs[record.header.number].id == record.id:
-            return self._epochs[record.header.number]
-        else:
-            state = succeed(self._epochs[-1], record)
-        self._epochs.append(state)
+        chain = [*self._epochs, *self._coming]
+        number = record.header.number
+        if number < len(chain) and chain[number].id == record.id:
+            return chain[number]
+        state = succeed(chain[-1], record) if chain else found(record)
+        early = now is not None and state.body.started > now + ASK_AHEAD_S
+        if len(self._coming) >= EPOCHS_COMING_MAX:
+            raise VerificationError("epoch_early", "too many epochs before it have not begun", record.id)
         self._epoch_records[state.number] = record
+        # What its new members sign verifies from now on; what counts is for the epoch in force to say.
         self.directory.admit_members(state.body.members)
+        (self._coming if early or self._coming else self._epochs).append(state)
         self._governance = None
         return state
+
+    def knows_epoch(self, record_id: bytes) -> bool:
+        """Whether an epoch is of the chain, in force or coming."""
+        return any(state.id == record_id for state in (*self._epochs, *self._coming))
+
+    def begin(self, now: int) -> tuple[EpochState, ...]:
+        """Put the epochs in force whose time has come. Returns them."""
+        due = [state for state in self._coming if state.body.started <= now + ASK_AHEAD_S]
+        if due:
+            self._epochs += due
+            del self._coming[: len(due)]
+            self._governance = None
+        return tuple(due)
+
+    @property
+    def begins_next(self) -> int | None:
+        """The time from which `begin` puts another epoch in force; None where none waits."""
+        return self._coming[0].body.started - ASK_AHEAD_S if self._coming else None
 
     @property
     def epoch(self) -> EpochState:
@@ -109,7 +149,7 @@ class Holdings:
         return MappingProxyType({state.id: state for state in self._epochs})
 
     def epoch_records(self) -> tuple[SignedRecord, ...]:
-        return tuple(self._epoch_records[number] for number in sorted(self._epoch_records))
+        return tuple(self._epoch_records[state.number] for state in self._epochs)
 
     def governance(self) -> Governance | None:
         """What is in force, compiled; None until taxonomy and policies of the epoch have arrived."""
@@ -136,8 +176,14 @@ class Holdings:
             policy = self._body_of("policy", digest)
             if not isinstance(policy, Policy):
                 return None
-            bundles.append(Bundle(digest, policy, compile_rules(policy.rules)))
-        return Governance(epoch, self.epochs, taxonomy, tuple(bundles), engine)
+            try:
+                bundles.append(Bundle(digest, policy, compile_rules(policy.rules)))
+            except DecodeError:
+                # It came before the epoch that names it, when nobody had to look at it. It is nobody's policy.
+                return None
+        # Who judges under an epoch knows those before it; whoever judges again later must know no more.
+        before = {state.id: state for state in self._epochs[: epoch.number + 1]}
+        return Governance(epoch, MappingProxyType(before), taxonomy, tuple(bundles), engine)
 
     def with_body(self, kind: str, digest: bytes) -> AnyRecord | None:
         """The record of a taxonomy or policy with this body, of several the one with the smallest id."""
@@ -150,11 +196,14 @@ class Holdings:
 
     # Records
 
-    def admit(self, records: Iterable[SignedRecord], source: str = "") -> Admission:
+    def admit(
+        self, records: Iterable[SignedRecord], source: str = "", *, examined: bool = False
+    ) -> Admission:
         """Verify and hold records, and whatever was parked for want of one of them.
 
         Args:
             source: who brought them; what waits is bounded for each source.
+            examined: their rules compiled when they were admitted, in a process before this one.
         """
         admitted: list[AnyRecord] = []
         parked: list[SignedRecord] = []
@@ -174,7 +223,8 @@ class Holdings:
                 continue
             try:
                 verified = verify(record, self.directory)
-                require_rules(verified)
+                if not examined and self._is_to_examine(verified):
+                    require_rules(verified)
             except (VerificationError, DecodeError) as exc:
                 rejected.append((record, exc))
                 continue
@@ -190,6 +240,16 @@ class Holdings:
         """Hold a record of the execution log that was verified under this directory already."""
         if self.peek(verified.id) is None:
             self._hold(verified)
+
+    def _is_to_examine(self, record: AnyRecord) -> bool:
+        """Whether rules have to compile now: an owner's, and those of bundles that an epoch names.
+
+        Any member publishes bundles; what no epoch names binds nobody, and is compiled when one does.
+        """
+        if not self._examines or not isinstance(record.body, Policy):
+            return self._examines
+        digest = record.header.body.digest
+        return any(digest in state.body.policies for state in (*self._epochs, *self._coming))
 
     def _problem(self, record: SignedRecord) -> VerificationError | None:
         if record.header.kind == "epoch":
@@ -208,13 +268,13 @@ class Holdings:
             self.state.add(verified)
         else:
             self._execution[verified.id] = verified
+            for subject in header.subject:
+                self._about.setdefault(subject, set()).add(verified.id)
             while len(self._execution) > EXECUTION_HELD_MAX and self._load is not None:
                 self._execution.popitem(last=False)
         slot = slot_of(verified)
         if slot is not None:
-            self._slots.setdefault(slot, set()).add(verified.id)
-        for subject in header.subject:
-            self._about.setdefault(subject, set()).add(verified.id)
+            self._claims(slot).add(verified.id)
         if header.kind in ("taxonomy", "policy"):
             named = (header.kind, header.body.digest)
             self._by_body[named] = min(self._by_body.get(named, verified.id), verified.id)
@@ -236,14 +296,30 @@ class Holdings:
         return self.peek(record_id)
 
     def slot_rivals(self, record: AnyRecord) -> tuple[AnyRecord, ...]:
-        """Other promoted actuations of the same slot: with one held, neither is lineage."""
+        """Other promoted actuations of the same slot, held or stored: with one of them, neither is lineage."""
         slot = slot_of(record)
-        ids = self._slots.get(slot, set()) if slot is not None else set[bytes]()
-        held = (self.get(i) for i in sorted(ids - {record.id}))
+        if slot is None:
+            return ()
+        held = (self.get(i) for i in sorted(self._claims(slot) - {record.id})[:SLOT_RIVALS_MAX])
         return tuple(rival for rival in held if rival is not None)
 
+    def _claims(self, slot: Slot) -> set[bytes]:
+        """The promoted actuations of a slot. The store is asked once, and again where the slot was forgotten."""
+        claims = self._slots.get(slot)
+        if claims is None:
+            stored = self._load_slot(slot) if self._load_slot is not None else ()
+            claims = self._slots[slot] = {record.id for record in stored}
+            while len(self._slots) > SLOTS_HELD_MAX and self._load_slot is not None:
+                self._slots.popitem(last=False)
+        while len(claims) > SLOT_RIVALS_MAX:
+            claims.remove(max(claims))
+        return claims
+
     def about(self, subject: bytes) -> tuple[AnyRecord, ...]:
-        """Held records that name a subject, in the order of their ids."""
+        """Held records of the execution log that name a subject, in the order of their ids.
+
+        Those that speak against it are the state's to find.
+        """
         if self._load_about is not None:
             self.admit(self._load_about(subject))
         held = (self.get(i) for i in sorted(self._about.get(subject, ())))

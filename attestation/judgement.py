@@ -39,6 +39,7 @@ from comity.attestation.lineage import (
     transitions_for,
 )
 from comity.attestation.policy_facts import BundleRequest, bundle_outcomes
+from comity.attestation.tally import restrictions_overflow
 from comity.attestation.weighting import Support, weigh
 from comity.protocol.encoding import encode
 from comity.protocol.execution import ClassJudgement, ItemClass, LaunchTicket, Observation, Transition
@@ -98,7 +99,7 @@ def judge(case: Case) -> Judgement | Fault:
         case.ask,
         case.relied,
         case.known,
-        case.governance.observers,
+        case.speakers(),
     )
     classes = alone
     if adverse.counts():
@@ -107,23 +108,24 @@ def judge(case: Case) -> Judgement | Fault:
             return against
         groups = case.intent.body.classes
         classes = tuple(_both(*three) for three in zip(alone, against, groups, strict=True))
-    classes = tuple(_compact(working) for working in classes)
+    classes = tuple(_compact(_bounded(working)) for working in classes)
     working = Working(classes=classes, adverse=adverse.ids)
-    return Judgement(tuple(w.judgement for w in classes), adverse.ids, working, _expires(case))
+    return Judgement(tuple(w.judgement for w in classes), adverse.ids, working, _expires(case, adverse))
 
 
-def _expires(case: Case) -> int:
-    """The lease ends with the first credential, ticket or approval that the ask relies on."""
+def _expires(case: Case, adverse: Adverse) -> int:
+    """The lease ends with the first credential, ticket, approval or consent that was relied on or added."""
     t = case.ask.body.t
+    records = (*case.relied.values(), *adverse.added.values())
     ends = [t + LEASE_S, case.intent.body.expires]
     ends.extend(
         record.body.not_after
-        for record in case.relied.values()
+        for record in records
         if isinstance(record.body, Credential | LaunchTicket | Observation | ReferenceValues | Transition)
     )
     ends.extend(
         consent.until
-        for record in case.relied.values()
+        for record in records
         if isinstance(record.body, OwnerPolicy)
         for consent in record.body.consents
     )
@@ -308,6 +310,19 @@ def _terms_overflow(inputs: list[Input]) -> bool:
     """Whether the output would inherit more classes or restrictions than a governance state can carry."""
     classes = {name for found in inputs for name in found.state.data_classes}
     return len(classes) > TERMS_MAX or len(union(*(f.state.restrictions for f in inputs))) > TERMS_MAX
+
+
+def _bounded(working: ClassWorking) -> ClassWorking:
+    """Refuse what could be made and not be recorded: its state would carry the decision's obligations, too."""
+    judgement = working.judgement
+    permits = judgement.outcome.mode.rank >= Mode.RESTRICT.rank
+    if not permits or not restrictions_overflow(judgement.state, judgement.outcome.obligations):
+        return working
+    refused = refuse("classes_many", classes_max=TERMS_MAX).cause
+    outcome = msgspec.structs.replace(
+        judgement.outcome, mode=Mode.REFUSE, causes=union(judgement.outcome.causes, (refused,))
+    )
+    return msgspec.structs.replace(working, judgement=msgspec.structs.replace(judgement, outcome=outcome))
 
 
 def _compact(working: ClassWorking) -> ClassWorking:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from comity.attestation.credentials import Relied
-from comity.attestation.epochs import EpochState
+from comity.attestation.epochs import EpochState, successor_of
 from comity.attestation.findings import Finding, defer, refuse, short
 from comity.attestation.tally import permit_problem
 from comity.protocol.execution import Actuation, Claim, Intent, Permit, Start, Transition
@@ -71,7 +71,7 @@ def actuation_problem(
         return refuse("epoch_unknown", asset=actuation.body.asset)
     if actuation.header.coalition != epoch.coalition:
         return refuse("lineage_foreign", asset=actuation.body.asset)
-    problem = permit_problem(permit, intent, held, epoch)
+    problem = permit_problem(permit, intent, held, epoch, successor_of(epoch, epochs))
     if problem is not None:
         return problem
     problem = _start_problem(actuation, permit, intent.body, held)

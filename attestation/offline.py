@@ -1,7 +1,7 @@
 """Verification by a stranger: a bundle and the roots, nothing else.
 
 Two levels. `signed`: every signature, chain, certificate and content rule checks. `re-judged`: moreover every
-vote of every certificate was judged again from the bundle and came out equal to the byte.
+vote that the targets stand on was judged again from the bundle and came out equal to the byte.
 
 Spec: docs/spec/bundle.md section 3.
 """
@@ -9,21 +9,24 @@ Spec: docs/spec/bundle.md section 3.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from comity.attestation.adverse import Slot, slot_of
 from comity.attestation.case import Case, Fault, Governance, Judgement
-from comity.attestation.epochs import EpochState, chain
+from comity.attestation.epochs import EpochState, chain, successor_of
 from comity.attestation.findings import Finding
-from comity.attestation.holdings import Holdings
+from comity.attestation.holdings import Holdings, require_rules
 from comity.attestation.judgement import judge
 from comity.attestation.lineage import actuation_problem
 from comity.attestation.roots import Roots
+from comity.attestation.speaking import links_above
 from comity.attestation.tally import permit_problem, refusal_problem
 from comity.attestation.voter import vote_body
 from comity.protocol.bundle import Bundle, close, decode_bundle, governing_bodies
 from comity.protocol.encoding import encode
-from comity.protocol.errors import VerificationError
+from comity.protocol.errors import DecodeError, VerificationError
 from comity.protocol.execution import Actuation, Ask, Intent, Permit, Refusal, Start, Vote
 from comity.protocol.verified import VerifiedRecord
 
@@ -67,10 +70,12 @@ def verify_bundle(data: bytes, roots: Roots, engine: bytes) -> Report:
     epochs = _pinned_epochs(bundle, roots)
     holdings = _verified(bundle)
     held = _closure(bundle, holdings, epochs)
-    for record_id in sorted(held):
+    _require_rules(held, epochs)
+    carrying = _carrying(bundle.targets, held)
+    for record_id in sorted(carrying):
         _check(held[record_id], held, epochs)
-    _check_slots(held)
-    rejudged, why = _rejudge(held, holdings, epochs, engine)
+    _check_slots(held, carrying)
+    rejudged, why = _rejudge(held, carrying, holdings, epochs, engine)
     return Report(
         level="signed" if why else "re-judged",
         coalition=bundle.coalition,
@@ -100,7 +105,7 @@ def _pinned_epochs(bundle: Bundle, roots: Roots) -> dict[bytes, EpochState]:
 
 def _verified(bundle: Bundle) -> Holdings:
     """All records, verified under the keys of the chain."""
-    holdings = Holdings(engine=b"")
+    holdings = Holdings(engine=b"", examines=False)
     for record in bundle.epochs:
         holdings.adopt(record)
     # Who vouches for keys comes first, so that nothing has to wait for its authority.
@@ -143,6 +148,61 @@ def _closure(bundle: Bundle, holdings: Holdings, epochs: dict[bytes, EpochState]
     return held
 
 
+def _require_rules(held: dict[bytes, AnyRecord], epochs: dict[bytes, EpochState]) -> None:
+    """The rules of owners and of the epochs' policies compile. Before the closure it would be work for nothing."""
+    named = {digest for state in epochs.values() for digest in state.body.policies}
+    for record_id in sorted(held):
+        record = held[record_id]
+        if record.header.kind == "policy" and record.header.body.digest not in named:
+            continue
+        try:
+            require_rules(record)
+        except DecodeError as exc:
+            raise VerificationError("record_unreadable", str(exc), record_id) from exc
+
+
+def _carrying(targets: Iterable[bytes], held: dict[bytes, AnyRecord]) -> frozenset[bytes]:
+    """The records that targets stand on, so that they have to be right themselves.
+
+    What an ask relied on, and what a vote held against it, was weighed and may be wrong: that can be why a target
+    is a refusal.
+    """
+    carrying: set[bytes] = set()
+    ahead = list(targets)
+    while ahead:
+        record_id = ahead.pop()
+        if record_id not in carrying:
+            carrying.add(record_id)
+            ahead += _stands_on(held[record_id], held)
+    return frozenset(carrying)
+
+
+def _stands_on(record: AnyRecord, held: dict[bytes, AnyRecord]) -> tuple[bytes, ...]:
+    body = record.body
+    match body:
+        case Permit():
+            return (*body.votes, *_inputs_of(body, held))
+        case Refusal():
+            return body.votes
+        case Start():
+            return (body.permit,)
+        case Actuation():
+            return (body.permit, body.start, *body.inputs)
+        case _:
+            return ()
+
+
+def _inputs_of(permit: Permit, held: dict[bytes, AnyRecord]) -> tuple[bytes, ...]:
+    """The inputs of the classes that a permit claims, as far as its ask relied on them."""
+    intent, ask = held[permit.intent].body, held[permit.ask].body
+    if not isinstance(intent, Intent) or not isinstance(ask, Ask):
+        return ()
+    classes = [intent.classes[c.index] for c in permit.claims if c.index < len(intent.classes)]
+    named = {i for group in classes for i in group.inputs}
+    named |= {i for group in classes for item in group.items for i in item.inputs}
+    return tuple(named.intersection(ask.relied))
+
+
 def _raise(problem: Finding | None, record: AnyRecord) -> None:
     if problem is not None:
         parameters = ", ".join(f"{k}={v}" for k, v in sorted(problem.cause.parameters.items()))
@@ -162,7 +222,7 @@ def _check(record: AnyRecord, held: dict[bytes, AnyRecord], epochs: dict[bytes, 
             if ask.body.intent != intent.id or ask.body.t != body.t or ask.member != intent.member:
                 raise VerificationError("ask_mixed", "the ask is not about the intent", record.id)
             if isinstance(body, Permit):
-                _raise(permit_problem(record, intent, held, epoch), record)
+                _raise(permit_problem(record, intent, held, epoch, successor_of(epoch, epochs)), record)
             else:
                 _raise(refusal_problem(record, intent, held, epoch), record)
         case Start():
@@ -190,26 +250,26 @@ def _check_actuation(
             raise VerificationError("input_not_promoted", "names an input that is none", record.id)
 
 
-def _check_slots(held: dict[bytes, AnyRecord]) -> None:
+def _check_slots(held: dict[bytes, AnyRecord], carrying: frozenset[bytes]) -> None:
     """Two promoted actuations of one slot contradict each other; neither is lineage."""
-    slots: dict[tuple[str, str, int, bytes | None], bytes] = {}
-    for record_id in sorted(held):
-        record = held[record_id]
-        body = record.body
-        if isinstance(body, Actuation) and record.header.outcome == "promoted":
-            slot = (body.asset, body.partition, body.generation, body.previous)
-            if slot in slots:
-                raise VerificationError("slot_twice", f"as record {slots[slot].hex()[:16]}", record_id)
-            slots[slot] = record_id
+    slots: dict[Slot, bytes] = {}
+    for record_id in sorted(carrying):
+        slot = slot_of(held[record_id])
+        if slot is not None and slots.setdefault(slot, record_id) != record_id:
+            raise VerificationError("slot_twice", f"as record {slots[slot].hex()[:16]}", record_id)
 
 
 def _rejudge(
-    held: dict[bytes, AnyRecord], holdings: Holdings, epochs: dict[bytes, EpochState], engine: bytes
+    held: dict[bytes, AnyRecord],
+    carrying: frozenset[bytes],
+    holdings: Holdings,
+    epochs: dict[bytes, EpochState],
+    engine: bytes,
 ) -> tuple[int, str]:
-    """Judge every vote of every certificate again. Returns how many, and why not if not."""
+    """Judge every vote that the targets stand on again. Returns how many, and why not if not."""
     compiled: dict[bytes, Governance] = {}
     count = 0
-    for record_id in sorted(held):
+    for record_id in sorted(carrying):
         vote = held[record_id]
         if not isinstance(vote.body, Vote):
             continue
@@ -229,15 +289,17 @@ def _rejudge(
 def case_of(vote: VerifiedRecord[Vote], held: dict[bytes, AnyRecord], governance: Governance) -> Case:
     """The case that a vote was cast on, from the records of a bundle."""
     ask = held[vote.body.ask]
-    relied = {i: held[i] for i in ask.body.relied}
+    relied = {i: held[i] for i in ask.body.relied if i != vote.body.intent}
     authorities = {r.authority for r in (held[vote.body.intent], ask, *relied.values())}
+    against = tuple(held[i] for i in vote.body.adverse)
     return Case(
         governance=governance,
         intent=held[vote.body.intent],
         ask=ask,
         relied=relied,
-        candidates=tuple(held[i] for i in vote.body.adverse),
+        candidates=against,
         known={i: held[i] for i in authorities if i is not None and i in held},
+        links=links_above((*against, *relied.values()), held.get),
     )
 
 

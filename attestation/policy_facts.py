@@ -19,6 +19,7 @@ from comity.attestation.lineage import Input
 from comity.attestation.policy_engine import ColumnFacts, ContextFacts, PolicyFault, PolicyRequest, evaluate
 from comity.attestation.policy_rules import CompiledRules, compile_rules
 from comity.attestation.weighting import ONE
+from comity.protocol.errors import DecodeError
 from comity.protocol.execution import ItemClass
 from comity.protocol.governance import ColumnClass, OwnerPolicy
 from comity.protocol.outcome import Outcome
@@ -64,7 +65,12 @@ def bundle_outcomes(request: BundleRequest) -> tuple[BundleWorking, ...] | Fault
         policy = request.policies.get(owner)
         if policy is None or not policy.body.rules:
             continue
-        outcome = _evaluate(compile_rules(policy.body.rules), classing, request)
+        try:
+            rules = compile_rules(policy.body.rules)
+        except DecodeError:
+            # It compiled when it was admitted, by an engine before this one.
+            return Fault("policy_fault", f"the rules of {owner} do not compile")
+        outcome = _evaluate(rules, classing, request)
         if isinstance(outcome, PolicyFault):
             return Fault("policy_fault", f"{outcome.code} in the rules of {owner}")
         said.append(BundleWorking(bundle=policy.header.body.digest, outcome=outcome))

@@ -8,87 +8,41 @@ Spec: docs/spec/policy.md section 7.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 from comity.attestation.policy_diagnosis import nearest
-from comity.attestation.policy_engine import classes_above
 from comity.attestation.policy_guard import PROBLEMS_MAX, LintProblem, Positions, Token
-from comity.attestation.policy_rules import ACTIONS, Written, examine
-from comity.protocol.limits import CHAIN_MAX, COLUMNS_MAX, INT_MAX, INT_MIN, ITEMS_MAX
+from comity.attestation.policy_places import Expression, Places, attribute, parts
+from comity.attestation.policy_rules import ACTIONS, Action, Written, examine
+from comity.attestation.policy_satisfaction import (
+    Premises,
+    constant,
+    like_pattern,
+    possible,
+    possible_from,
+)
+from comity.attestation.policy_vocabulary import (
+    CHOICES,
+    ENTITIES,
+    INTEGERS,
+    KIND_OF,
+    SETS,
+    TEXTS,
+    TIER_ATTESTED_MAX,
+    Kind,
+    PolicyNames,
+    fits,
+)
 
 __all__ = ["LintProblem", "PolicyNames", "lint"]
 
-Expression: TypeAlias = dict[str, Any]
+_Premises: TypeAlias = Mapping[Action, Premises]
 
 OBLIGATIONS: Final = ("min_group_rows",)
 """What this version can be obliged to. Who meets another obligation does not write at all."""
-
-_PPM: Final = 1_000_000
-_INTEGERS: Final[Mapping[str, tuple[int, int]]] = {
-    "columns": (0, COLUMNS_MAX),
-    "depth": (0, CHAIN_MAX),
-    "input_tier_min": (0, 3),
-    "input_weight_min": (0, _PPM),
-    "items": (1, ITEMS_MAX),
-    "tier": (0, 3),
-    "weight": (0, _PPM),
-}
-"""Least and greatest value of each integer of the vocabulary."""
-
-_CLASS: Final = r"[a-z0-9][a-z0-9._/-]*"
-_TEXTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
-    "approvals": (_CLASS, ()),
-    "column_class": (r"|[a-z][a-z0-9_]{0,63}", ()),
-    "input_classes": (_CLASS, ()),
-    "input_owners": (r"[a-z0-9][a-z0-9.-]*", ()),
-    "input_purposes": (r"[a-z][a-z0-9_]{0,63}", ()),
-    "kind": (r"person|agent|automation", ("person", "agent", "automation")),
-    "member": (r"[a-z0-9][a-z0-9.-]*", ()),
-    "purpose": (r"[a-z][a-z0-9_]{0,63}", ()),
-    "realm": (r"production|preview/[a-z0-9][a-z0-9._-]*", ("production", "preview/name")),
-    "writer": (r"[a-z0-9][a-z0-9.-]*", ()),
-}
-"""What each text of the vocabulary can look like, and what it may be where that is a short list."""
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyNames:
-    """Names that are published, for finding those that are not. None where they are not known.
-
-    Attributes:
-        authority_classes: those of the taxonomy.
-        data_classes: those that the bundle's classification gives.
-        column_classes: likewise.
-        purposes: those that the bundle knows.
-    """
-
-    authority_classes: frozenset[str] | None = None
-    data_classes: frozenset[str] | None = None
-    column_classes: frozenset[str] | None = None
-    purposes: frozenset[str] | None = None
-
-    def of_attribute(self, attribute: str) -> frozenset[str] | None:
-        """The names that an attribute of the vocabulary can have."""
-        if attribute == "approvals":
-            return _with_above(self.authority_classes)
-        if attribute == "input_classes":
-            return _with_above(self.data_classes)
-        if attribute == "column_class":
-            return None if self.column_classes is None else self.column_classes | {""}
-        return self.purposes if attribute in ("purpose", "input_purposes") else None
-
-    def of_entity(self, kind: str) -> frozenset[str] | None:
-        """The names that an entity type can have."""
-        if kind == "AuthorityClass":
-            return _with_above(self.authority_classes)
-        return _with_above(self.data_classes) if kind == "DataClass" else None
-
-
-def _with_above(names: frozenset[str] | None) -> frozenset[str] | None:
-    return None if names is None else frozenset(classes_above(names, {}))
 
 
 def lint(text: str, names: PolicyNames | None = None) -> tuple[LintProblem, ...]:
@@ -99,12 +53,28 @@ def lint(text: str, names: PolicyNames | None = None) -> tuple[LintProblem, ...]
     """
     examined = examine(text)
     problems = list(examined.problems)
-    known = names or PolicyNames()
+    known = _Known(names or PolicyNames())
     for written in examined.written:
         problems.extend(_Doubts(written, examined.positions, known).found())
     if not examined.problems:
         problems.extend(_unpermitted(examined.written))
+        problems.extend(_columns_optional(examined.written, examined.positions, known))
     return tuple(sorted(set(problems)))[:PROBLEMS_MAX]
+
+
+class _Known:
+    """What is known of the requests that can be, from the least to the most."""
+
+    def __init__(self, names: PolicyNames) -> None:
+        self.names = names
+        self.language: _Premises = {action: Premises(action) for action in ACTIONS}
+        self.version: _Premises = {action: Premises(action, this_version=True) for action in ACTIONS}
+        self.published: _Premises = {
+            action: Premises(action, this_version=True, names=names) for action in ACTIONS
+        }
+
+
+# Of all rules together
 
 
 def _unpermitted(written: Iterable[Written]) -> Iterator[LintProblem]:
@@ -120,34 +90,110 @@ def _unpermitted(written: Iterable[Written]) -> Iterator[LintProblem]:
             )
 
 
+def _columns_optional(
+    written: Iterable[Written], positions: Positions, known: _Known
+) -> Iterator[LintProblem]:
+    """The first rule on columns that an output escapes by declaring none.
+
+    Signed policy refuses that of assets whose columns it classes, and rules can speak of it. So a rule on columns is
+    in doubt if it picks assets among those of the classification and one of them has no classed columns, or if
+    nothing in the whole classification has.
+    """
+    rules = tuple(written)
+    spoken = any("materialize" in each.rule.actions and "columns" in each.rule.facts for each in rules)
+    assets = known.names.assets
+    if assets is None or spoken:
+        return
+    premises = known.published["include"]
+    for each in rules:
+        if each.rule.actions != ("include",) or not _is_on_columns(each, rules):
+            continue
+        picked = [
+            asset
+            for asset, state in zip(assets, premises.states[1:], strict=True)
+            if possible_from(state, premises, each.policy)
+        ]
+        bare = [asset for asset in picked if not asset.columns]
+        if bare and (len(picked) < len(assets) or len(bare) == len(picked)):
+            what = f"an output of `{bare[0].pattern}` that declares no columns escapes this rule on columns"
+            hint = "refuse `materialize` when { context.columns == 0 }, or class the asset's columns"
+            problem = positions.problem(each.statement.effect.offset, "columns_optional", what, hint)
+            yield replace(problem, severity="warning")
+            return
+
+
+def _is_on_columns(written: Written, rules: Iterable[Written]) -> bool:
+    """Whether a rule takes columns away, or gives only some of them."""
+    if written.rule.effect == "forbid":
+        return True
+    permits = [each.rule for each in rules if each.rule.effect == "permit" and "include" in each.rule.actions]
+    return bool(written.rule.attributes & {"column_class", "named"}) and not any(
+        rule.unconditional for rule in permits
+    )
+
+
+# Of one rule
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """A text that a rule names something by, and what it names.
+
+    Attributes:
+        where: the attribute that it is compared with, or the entity type.
+        kinds: what it can be the name of: one of these.
+    """
+
+    text: str
+    token: Token
+    where: str
+    kinds: tuple[Kind, ...]
+
+
 class _Doubts:
     """What is doubtful in one sound rule."""
 
-    def __init__(self, written: Written, positions: Positions, names: PolicyNames) -> None:
+    def __init__(self, written: Written, positions: Positions, known: _Known) -> None:
         self._written = written
         self._positions = positions
-        self._names = names
+        self._known = known
+        self._names = known.names
+        self._places = Places(written)
         self._problems: list[LintProblem] = []
 
     def found(self) -> list[LintProblem]:
-        policy = self._written.policy
-        self._entities()
-        self._effects()
-        satisfied: list[bool | None] = []
-        for condition in policy["conditions"]:
-            value = self._value(condition["body"])
-            satisfied.append(value if condition["kind"] == "when" or value is None else not value)
-        if False in satisfied:
-            self._warn(self._written.statement.effect, "never_satisfied", "no request satisfies this rule")
+        self._annotations()
+        self._scope()
+        for condition in self._written.policy["conditions"]:
+            for atom in _atoms(condition["body"]):
+                if not self._words(atom):
+                    self._constant(atom)
+        self._satisfied()
         return self._problems
 
     def _warn(self, token: Token, code: str, message: str, hint: str = "") -> None:
         problem = self._positions.problem(token.offset, code, message, hint)
         self._problems.append(replace(problem, severity="warning"))
 
+    def _satisfied(self) -> None:
+        """Whether any request satisfies the rule; with the classification, unless a name is in doubt already."""
+        actions, effect = self._written.rule.actions, self._written.statement.effect
+
+        def ever(premises: _Premises) -> bool:
+            return any(possible(premises[action], self._written.policy) for action in actions)
+
+        if not ever(self._known.language):
+            self._warn(effect, "never_satisfied", "no request satisfies this rule")
+        elif not ever(self._known.version):
+            self._warn(effect, "never_satisfied", "no request satisfies this rule in this version")
+        elif all(each.code != "name_unpublished" for each in self._problems) and not ever(
+            self._known.published
+        ):
+            self._warn(effect, "never_satisfied", "with this classification, no request satisfies this rule")
+
     # Names
 
-    def _effects(self) -> None:
+    def _annotations(self) -> None:
         statement, effects = self._written.statement, self._written.rule.effects
         values = {each.name.text: each.value or each.name for each in statement.annotations}
         for obligation in effects.obliges:
@@ -157,126 +203,168 @@ class _Doubts:
                     values["obliges"], "obligation_unknown", what, nearest(obligation.code, OBLIGATIONS)
                 )
         for need in effects.needs:
-            if need.code == "approval":
-                self._name(
-                    values["needs"], self._names.of_attribute("approvals"), need.parameters.get("class", "")
-                )
+            name = str(need.parameters.get("class", ""))
+            if need.code == "approval" and (name or self._names.authority_classes is not None):
+                self._name(_Word(name, values["needs"], "class", ("authority class",)))
+            at_least = need.parameters.get("at_least")
+            if need.code == "tier" and isinstance(at_least, int) and at_least > TIER_ATTESTED_MAX:
+                what = f"nothing meets this need: {_VERSION_LIMITS['tier']}"
+                self._warn(values["needs"], "constant_in_version", what)
 
-    def _entities(self) -> None:
-        for kind, name in self._written.entities:
-            token = self._written.statement.find_string(name) or self._written.statement.effect
-            self._name(token, self._names.of_entity(kind), name)
+    def _scope(self) -> None:
+        for variable in ("principal", "resource"):
+            said = self._written.policy[variable]
+            entities: tuple[Any, ...] = (said.get("entity"), said.get("in", {}).get("entity"))
+            for entity in entities:
+                if entity is not None:
+                    self._name(_entity_word(entity, self._places.of_scope(entity["id"])))
 
-    def _name(self, token: Token, known: frozenset[str] | None, name: object) -> None:
-        if known is not None and name not in known:
-            self._warn(token, "name_unpublished", f"nothing is called `{name}`", nearest(str(name), known))
+    def _words(self, atom: Expression) -> bool:
+        """Warn of the names in an atom. Whether one of them makes it constant."""
+        found = [self._name(word) for word in self._words_of(atom)]
+        return any([*found, *(self._like(part) for part in parts(atom) if "like" in part)])
+
+    def _words_of(self, atom: Expression) -> Iterator[_Word]:
+        for part in parts(atom):
+            value: Any = part.get("Value")
+            if "Value" in part and not isinstance(value, str | int):
+                yield _entity_word(value["__entity"], self._places.of(part))
+            ((operator, below),) = part.items()
+            if operator in _COMPARED:
+                sides = (below["left"], below["right"])
+                for one, other in (sides, sides[::-1]):
+                    attributes = sorted(_attributes(one))
+                    kinds: tuple[Kind, ...] = tuple(dict.fromkeys(KIND_OF[name] for name in attributes))
+                    for literal in _literals(other) if attributes else ():
+                        yield _Word(literal["Value"], self._places.of(literal), attributes[0], kinds)
+
+    def _name(self, word: _Word) -> bool:
+        """Warn of a name that nothing has. Whether nothing can have it at all."""
+        text, kinds = word.text, word.kinds
+        if any(fits(kind, text) and self._names.has(kind, text) for kind in kinds):
+            return False
+        hint = next((hint for kind in kinds if (hint := self._names.nearest(kind, text))), "")
+        if not any(fits(kind, text) for kind in kinds):
+            if word.where in (*ENTITIES, "class"):
+                self._warn(word.token, "name_unpublished", f"nothing can be called `{text}`", hint)
+                return True
+            verb = "contains" if word.where in SETS else "is"
+            self._warn(word.token, "comparison_constant", f"`{word.where}` never {verb} `{text}`", hint)
+            return True
+        self._warn(word.token, "name_unpublished", f"nothing is called `{text}`", hint)
+        return False
+
+    def _like(self, part: Expression) -> bool:
+        name, pattern = attribute(part["like"]["left"]), like_pattern(part)
+        token, text = self._places.of(part), "".join("*" if c is None else c for c in pattern)
+        if None not in pattern:
+            what = "`like` without `*` is a comparison with the whole text"
+            self._warn(token, "like_without_wildcard", what, f'== "{text}" or like "{text}*"')
+        if name not in TEXTS:
+            return False
+        if None not in pattern:
+            return self._name(_Word(text, token, name, (TEXTS[name],)))
+        if constant(self._known.language["include"], part) is not False and not self._names.has_like(
+            TEXTS[name], pattern
+        ):
+            hint = self._names.nearest(TEXTS[name], text)
+            self._warn(token, "name_unpublished", f"nothing is called like `{text}`", hint)
+        return False
 
     # Conditions that have the same value for every request
 
-    def _value(self, expression: Expression) -> bool | None:
-        """The value of a condition if it is the same for every request."""
-        ((operator, operands),) = expression.items()
-        if operator == "Value":
-            return operands if isinstance(operands, bool) else None
-        if operator in ("&&", "||"):
-            parts = [self._value(part) for part in _chain(operator, expression)]
-            decisive = operator == "||"
-            if decisive in parts:
-                return decisive
-            return None if None in parts else not decisive
-        if operator == "!":
-            value = self._value(operands["arg"])
-            return None if value is None else not value
-        if operator == "if-then-else":
-            branches = (
-                self._value(operands["if"]),
-                self._value(operands["then"]),
-                self._value(operands["else"]),
-            )
-            if branches[0] is None:
-                return branches[1] if branches[1] == branches[2] else None
-            return branches[1] if branches[0] else branches[2]
-        if operator in _COMPARISONS:
-            return self._comparison(operator, operands["left"], operands["right"])
-        if operator == "contains":
-            return self._text(_attribute(operands["left"]), operands["right"], "contains")
-        return None
+    def _constant(self, atom: Expression) -> None:
+        for premises, code in (
+            (self._known.language, "comparison_constant"),
+            (self._known.version, "constant_in_version"),
+        ):
+            values = {constant(premises[action], atom) for action in self._written.rule.actions}
+            if len(values) != 1 or None in values:
+                continue
+            (value,) = values
+            said = f"{_said(atom)} {'always' if value else 'never'} holds"
+            limits = self._limits(atom, this_version=premises is self._known.version)
+            self._warn(self._places.of(atom), code, f"{said}: {limits}" if limits else said)
+            return
 
-    def _comparison(self, operator: str, left: Expression, right: Expression) -> bool | None:
-        if "Value" in left:
-            left, right, operator = right, left, _TURNED.get(operator, operator)
-        attribute, literal = _attribute(left), right.get("Value")
-        if isinstance(literal, str) and operator in ("==", "!="):
-            value = self._text(attribute, right, operator)
-            return value if operator == "==" or value is None else not value
-        if attribute not in _INTEGERS or type(literal) is not int:
-            return None
-        least, most = _INTEGERS[attribute]
-        value = _interval(operator, least, most, literal)
-        if value is not None:
-            always = "always" if value else "never"
-            what = f"`{attribute} {operator} {literal}` {always} holds: it is {least} to {most}"
-            self._warn(self._token(attribute, str(abs(literal))), "comparison_constant", what)
-        return value
-
-    def _text(self, attribute: str, literal: Expression, operator: str) -> bool | None:
-        """False where an attribute can never have, or contain, a text; else None."""
-        text = literal.get("Value")
-        if attribute not in _TEXTS or not isinstance(text, str):
-            return None
-        token = self._token(attribute, f'"{text}"')
-        pattern, choice = _TEXTS[attribute]
-        if re.fullmatch(pattern, text) is None:
-            verb = "contains" if operator == "contains" else "is"
-            hint = nearest(text, choice) or " | ".join(choice)
-            self._warn(token, "comparison_constant", f"`{attribute}` never {verb} `{text}`", hint)
-            return False
-        self._name(token, self._names.of_attribute(attribute), text)
-        return None
-
-    def _token(self, attribute: str, literal: str) -> Token:
-        """The literal that stands next to an attribute; where that is not found, the attribute."""
-        tokens = self._written.statement.tokens
-        uses = [i for i, token in enumerate(tokens) if token.text in (attribute, f'"{attribute}"')]
-        for use in uses:
-            near = [*tokens[use + 1 : use + 6], *reversed(tokens[max(0, use - 5) : use])]
-            found = next((token for token in near if token.text == literal), None)
-            if found is not None:
-                return found
-        return tokens[uses[0]] if uses else self._written.statement.effect
+    def _limits(self, atom: Expression, *, this_version: bool) -> str:
+        """Why an atom is constant, by the attributes in it."""
+        names = {attribute(part) for part in parts(atom)} - {""}
+        if this_version:
+            return "; ".join(_VERSION_LIMITS[name] for name in sorted(names & _VERSION_LIMITS.keys()))
+        if names == {"member", "writer"}:
+            return "the writer of an output is the organization of who asks"
+        if names == {"columns"} and self._written.rule.actions == ("include",):
+            return "include is asked of declared columns only, so there is one at least"
+        if len(names) != 1:
+            return ""
+        (name,) = names
+        if name in INTEGERS:
+            return f"`{name}` is {INTEGERS[name][0]} to {INTEGERS[name][1]}"
+        return f"`{name}` is {' or '.join(CHOICES[name])}" if name in CHOICES else ""
 
 
-_COMPARISONS: Final[Mapping[str, Callable[[int, int], bool]]] = {
-    "==": lambda a, b: a == b,
-    "!=": lambda a, b: a != b,
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b,
+_VERSION_LIMITS: Final[Mapping[str, str]] = {
+    "fresh": "in this version no evidence is fresh",
+    "input_tier_min": "this version attests tier 0 and 1 only, and 3 stands for no inputs",
+    "tier": "this version attests tier 0 and 1 only",
 }
-_TURNED: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+_COMPARED: Final = frozenset({"==", "!=", "contains", "containsAll", "containsAny"})
 
 
-def _interval(operator: str, least: int, most: int, literal: int) -> bool | None:
-    """What comparing every integer of an interval with a literal gives, if it is always the same."""
-    if not INT_MIN <= literal <= INT_MAX:
-        return None
-    if operator in ("==", "!="):
-        outside = not least <= literal <= most
-        return (operator == "!=") if outside else None
-    ends = {_COMPARISONS[operator](least, literal), _COMPARISONS[operator](most, literal)}
-    return ends.pop() if len(ends) == 1 else None
+def _entity_word(entity: Mapping[str, str], token: Token) -> _Word:
+    kind = ENTITIES[entity["type"]]
+    return _Word(entity["id"], token, entity["type"], (kind,))
 
 
-def _chain(operator: str, expression: Expression) -> list[Expression]:
-    """The operands of a chain such as `a && b && c`, which is nested as deep as it is long."""
-    operands: list[Expression] = []
-    while operator in expression:
-        operands.append(expression[operator]["right"])
-        expression = expression[operator]["left"]
-    return [expression, *reversed(operands)]
+def _atoms(expression: Expression) -> Iterator[Expression]:
+    """The parts of a condition that `&&`, `||`, `!` and `if` connect, but for literals and tests of types."""
+    waiting = [expression]
+    # In a loop: a chain of operators is nested as deep as it is long.
+    while waiting:
+        part = waiting.pop()
+        ((operator, below),) = part.items()
+        if operator in ("&&", "||"):
+            waiting += [below["left"], below["right"]]
+        elif operator == "!":
+            waiting.append(below["arg"])
+        elif operator == "if-then-else":
+            waiting += [below["if"], below["then"], below["else"]]
+        elif operator != "Value" and (operator != "is" or "in" in below):
+            yield part
 
 
-def _attribute(expression: Expression) -> str:
-    """The name of the attribute that an expression reads. No two things have attributes of one name."""
-    return expression["."]["attr"] if "." in expression else ""
+def _spread(expression: Expression) -> Iterator[Expression]:
+    """What a value can come from: itself, the members of a set, the branches of an `if`."""
+    waiting = [expression]
+    while waiting:
+        part = waiting.pop()
+        if "Set" in part:
+            waiting += part["Set"]
+        elif "if-then-else" in part:
+            waiting += [part["if-then-else"]["then"], part["if-then-else"]["else"]]
+        else:
+            yield part
+
+
+def _attributes(expression: Expression) -> set[str]:
+    return {attribute(part) for part in _spread(expression)} & KIND_OF.keys()
+
+
+def _literals(expression: Expression) -> Iterator[Expression]:
+    return (part for part in _spread(expression) if isinstance(part.get("Value"), str))
+
+
+def _said(atom: Expression) -> str:
+    """A comparison as it is written where it is one of an attribute with a number; else in words."""
+    ((operator, below),) = atom.items()
+    if operator == ".":
+        return f"`{below['attr']}`"
+    if operator not in ("==", "!=", "<", "<=", ">", ">="):
+        return "this"
+    sides = [attribute(side) or _literal(side.get("Value")) for side in (below["left"], below["right"])]
+    return f"`{sides[0]} {operator} {sides[1]}`" if all(sides) else "this"
+
+
+def _literal(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str | int) else ""

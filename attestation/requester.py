@@ -18,12 +18,23 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
 from comity.attestation.authoring import NO_SALT, Author
+from comity.attestation.case import Fault
 from comity.attestation.gathering import gather
 from comity.attestation.holdings import Holdings
-from comity.attestation.tally import Permitted, Refused, Undecided, VoteRecord, countable, tally
+from comity.attestation.judgement import judge
+from comity.attestation.tally import (
+    Permitted,
+    Refused,
+    Undecided,
+    VoteRecord,
+    could_be_more,
+    countable,
+    tally,
+)
+from comity.attestation.voter import build_case
 from comity.protocol.envelope import SignedRecord
 from comity.protocol.errors import LocalProtocolError
-from comity.protocol.execution import Ask, Intent, Permit, Refusal, ScopeEpoch, Vote
+from comity.protocol.execution import Ask, ClassJudgement, Intent, Permit, Refusal, ScopeEpoch, Vote
 from comity.protocol.limits import (
     ASK_AGE_S_MAX,
     ASK_AHEAD_S,
@@ -52,10 +63,14 @@ Standing: TypeAlias = Literal["asking", "permitted", "refused", "deferred", "hel
 
 @dataclass(frozen=True, slots=True)
 class IntentFiled:
-    """An intent of this organization, with records that came with it (a launch ticket, evidence)."""
+    """An intent of this organization, with records that came with it (a launch ticket, evidence).
+
+    `after` is the last t that it was asked for in a process before this one: no ask is for it or one before it.
+    """
 
     intent: SignedRecord
     offered: tuple[SignedRecord, ...] = ()
+    after: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +151,11 @@ class Pursuit:
 
     intent: VerifiedRecord[Intent]
     offered: tuple[AnyRecord, ...]
+    after: int = 0
     standing: Standing = "asking"
     ask: VerifiedRecord[Ask] | None = None
     attached: tuple[SignedRecord, ...] = ()
-    relied: frozenset[bytes] = frozenset()
+    considered: frozenset[bytes] = frozenset()
     votes: dict[str, VoteRecord] = field(default_factory=dict[str, VoteRecord])
     declined: dict[str, str] = field(default_factory=dict[str, str])
     asks: int = 0
@@ -179,9 +195,16 @@ class Requester:
         return tuple(self._pursuits[i] for i in sorted(self._pursuits))
 
     def resume(
-        self, intent: AnyRecord, offered: tuple[AnyRecord, ...], certificate: AnyRecord | None
+        self,
+        intent: AnyRecord,
+        offered: tuple[AnyRecord, ...],
+        certificate: AnyRecord | None,
+        after: int = 0,
     ) -> bool:
         """Take up an intent from before this process, with its permit or refusal where there is one.
+
+        Args:
+            after: the last t that it was asked for.
 
         Returns whether it stands; one without a certificate has to be filed again.
         """
@@ -190,7 +213,7 @@ class Requester:
         ask = self._holdings.get(certificate.body.ask)
         if ask is None:
             return False
-        pursuit = Pursuit(intent=intent, offered=offered, ask=ask)
+        pursuit = Pursuit(intent=intent, offered=offered, after=after, ask=ask)
         votes = [v for i in certificate.body.votes if (v := self._holdings.get(i)) is not None]
         pursuit.votes = {vote.member: vote for vote in votes}
         causes = (c for vote in votes for j in vote.body.judgements for c in j.outcome.causes)
@@ -228,7 +251,7 @@ class Requester:
         if known is not None:
             return (Settled(intent.id, known.standing),)
         offered = tuple(r for o in event.offered if (r := self._holdings.get(o.id)) is not None)
-        pursuit = Pursuit(intent=intent, offered=offered)
+        pursuit = Pursuit(intent=intent, offered=offered, after=event.after)
         self._pursuits[intent.id] = pursuit
         stored = StoreOwn((*event.offered, event.intent))
         return (stored, *self._ask(now, pursuit))
@@ -238,34 +261,22 @@ class Requester:
         age = now - pursuit.intent.header.at
         if pursuit.asks >= ASKS_PER_INTENT_MAX or age > ASK_AGE_S_MAX:
             return self._settle(pursuit, "expired")
-        last = pursuit.ask.body.t if pursuit.ask is not None else 0
-        t = max(int(now), last + 1, self._started + START_MARGIN_S + 1)
+        last = max(pursuit.ask.body.t if pursuit.ask is not None else 0, pursuit.after)
+        # No vote on a t before the epoch counts.
+        begun = self._holdings.epoch.body.started
+        t = max(int(now), last + 1, self._started + START_MARGIN_S + 1, begun)
         if t > now + ASK_AHEAD_S - 1:
             pursuit.standing = "held"
             pursuit.ask_next = float(t - ASK_AHEAD_S + 1)
             return (WakeAt(pursuit.ask_next),)
         relied = gather(pursuit.intent, self._holdings, pursuit.offered)
         epoch = self._holdings.epoch
-        body = Ask(
-            salt=NO_SALT,
-            intent=pursuit.intent.id,
-            t=t,
-            epochs=(ScopeEpoch(scope=epoch.coalition, epoch=epoch.id),),
-            relied=tuple(sorted(relied)),
-        )
-        ask = self._author.write_verified(
-            self._holdings.directory,
-            "ask",
-            body,
-            at=t,
-            subject=(pursuit.intent.id,),
-            realm=pursuit.intent.header.realm,
-        )
+        ask = self._ask_of(pursuit, relied, t)
         self._holdings.hold(ask)
         pursuit.attached = _attached(pursuit.intent, relied)
         if pursuit.ask is not None:
             self._by_ask.pop(pursuit.ask.id, None)
-        pursuit.ask, pursuit.relied = ask, frozenset(relied)
+        pursuit.ask, pursuit.considered = ask, frozenset(relied)
         pursuit.votes, pursuit.declined, pursuit.resent = {}, {}, set()
         pursuit.asks += 1
         pursuit.asked_at = now
@@ -276,6 +287,24 @@ class Requester:
             StoreOwn((ask.record,)),
             SendAsk(ask.record, pursuit.attached, tuple(sorted(epoch.members))),
             WakeAt(now + VOTES_WAIT_S),
+        )
+
+    def _ask_of(self, pursuit: Pursuit, relied: dict[bytes, AnyRecord], t: int) -> VerifiedRecord[Ask]:
+        epoch = self._holdings.epoch
+        body = Ask(
+            salt=NO_SALT,
+            intent=pursuit.intent.id,
+            t=t,
+            epochs=(ScopeEpoch(scope=epoch.coalition, epoch=epoch.id),),
+            relied=tuple(sorted(relied)),
+        )
+        return self._author.write_verified(
+            self._holdings.directory,
+            "ask",
+            body,
+            at=t,
+            subject=(pursuit.intent.id,),
+            realm=pursuit.intent.header.realm,
         )
 
     def _find(self, ask: bytes) -> Pursuit | None:
@@ -310,7 +339,7 @@ class Requester:
         return self._conclude(now, pursuit)
 
     def _conclude(self, now: float, pursuit: Pursuit) -> tuple[Effect, ...]:
-        """Settle as soon as nothing better can come: a whole permit, a refusal, or everybody has answered."""
+        """Settle as soon as nothing better can come, or everybody has answered, or had the time to."""
         if pursuit.ask is None:
             return ()
         epoch = self._holdings.epoch
@@ -322,8 +351,10 @@ class Requester:
             return ()
         result = tally(votes, pursuit.ask, pursuit.intent, epoch)
         if isinstance(result, Permitted):
-            whole = len(result.claims) == len(pursuit.intent.body.classes)
-            return self._permit(pursuit, result) if whole or final else ()
+            silent = frozenset(epoch.members) - answered
+            if final or not could_be_more(result, votes, pursuit.ask, pursuit.intent, epoch, silent):
+                return self._permit(pursuit, result)
+            return ()
         if isinstance(result, Refused):
             return self._refuse(pursuit, result)
         if not final:
@@ -409,10 +440,27 @@ class Requester:
             if pursuit.standing not in ("deferred", "held"):
                 continue
             silent = set(self._holdings.epoch.members) - set(pursuit.votes)
-            relied = frozenset(gather(pursuit.intent, self._holdings, pursuit.offered))
-            if relied - pursuit.relied or silent & back or self._is_outdated(pursuit):
+            if silent & back or self._is_outdated(pursuit) or self._is_news(now, pursuit):
                 effects.extend(self._soon(now, pursuit))
         return tuple(effects)
+
+    def _is_news(self, now: float, pursuit: Pursuit) -> bool:
+        """Whether what has arrived changes this organization's own judgement.
+
+        Others' judgement is the same function of the same records. Who publishes what changes nothing makes nobody
+        ask, for asks are counted.
+        """
+        relied = gather(pursuit.intent, self._holdings, pursuit.offered)
+        if relied.keys() <= pursuit.considered:
+            return False
+        pursuit.considered |= relied.keys()
+        own = pursuit.votes.get(self._author.member)
+        governance = self._holdings.governance()
+        if own is None or governance is None:
+            return True
+        ask = self._ask_of(pursuit, relied, int(now))
+        judgement = judge(build_case(governance, self._holdings, pursuit.intent, ask, relied))
+        return isinstance(judgement, Fault) or _said(judgement.classes) != _said(own.body.judgements)
 
     def _is_outdated(self, pursuit: Pursuit) -> bool:
         """Whether it was last asked under an epoch that another has followed: what was asked for may be no more."""
@@ -441,6 +489,13 @@ class Requester:
             elif pursuit.ask_next is not None and now >= pursuit.ask_next and pursuit.standing != "asking":
                 effects.extend(self._ask(now, pursuit))
         return tuple(effects)
+
+
+def _said(judgements: Iterable[ClassJudgement]) -> tuple[tuple[object, ...], ...]:
+    """What judgements come to. A note or a weight alone lifts nothing."""
+    return tuple(
+        (j.outcome.mode, j.outcome.extent, j.outcome.obligations, j.outcome.needs, j.live) for j in judgements
+    )
 
 
 def _asked(pursuit: Pursuit) -> VerifiedRecord[Ask]:

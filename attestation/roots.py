@@ -14,17 +14,23 @@ import msgspec
 from comity.attestation.toml_text import (
     DATE,
     DIGEST,
+    ROOTS,
     date_of,
     digest_of,
     parse_toml,
     quote,
+    require_kind,
     seconds_of,
 )
 from comity.protocol.encoding import Form, encode
-from comity.protocol.errors import ConfigError
+from comity.protocol.errors import ConfigError, VerificationError
 from comity.protocol.identifiers import Digest, Natural, ShortText, Timestamp, sha256
 from comity.protocol.limits import ROOTS_BYTES_MAX
 
+FINGERPRINT_DIGITS: Final = 64
+FINGERPRINT_DIGITS_MIN: Final = 32
+"""What two people compare at least: 128 bits. Whoever may choose the roots finds a shorter beginning by trying."""
+_HEX: Final = frozenset("0123456789abcdef")
 _HEADING: Final = """\
 # Roots of a Comity coalition: what `comity verify --roots` starts from.
 # Get this file, or its fingerprint, from the coalition itself, and never together with what you verify.
@@ -38,7 +44,7 @@ class Roots(Form, frozen=True):
         coalition: id of the genesis epoch record.
         epoch_number, epoch: number and id of the pinned epoch record.
         name: what people call the coalition. It identifies nothing.
-        made: when this was written, in whole seconds since 1970.
+        made: when the pinned epoch was drafted, in whole seconds since 1970: all members write the same roots.
     """
 
     coalition: Digest
@@ -63,6 +69,24 @@ def fingerprint(roots: Roots) -> bytes:
     return sha256(encode(roots))
 
 
+def require_fingerprint(given: str, roots: Roots, source: str = "roots.toml") -> None:
+    """Compare roots with the fingerprint that somebody was told. Spaces in it and large letters do not matter.
+
+    Raises:
+        ConfigError: what is given is no fingerprint, or too little of one to tell roots apart.
+        VerificationError: `roots_other`: it is the fingerprint of other roots.
+    """
+    digits = "".join(given.split()).lower()
+    if not FINGERPRINT_DIGITS_MIN <= len(digits) <= FINGERPRINT_DIGITS or not _HEX.issuperset(digits):
+        raise ConfigError(
+            f"{given[: 2 * FINGERPRINT_DIGITS]!r} is no fingerprint: it is {FINGERPRINT_DIGITS} hex digits; at"
+            f" least the first {FINGERPRINT_DIGITS_MIN} have to be given"
+        )
+    found = fingerprint(roots).hex()
+    if not found.startswith(digits):
+        raise VerificationError("roots_other", f"{source}: its fingerprint is {found}, not the one given")
+
+
 def parse_roots(text: str | bytes, source: str = "roots.toml") -> Roots:
     """Read a roots file. `source` names it in errors.
 
@@ -71,7 +95,11 @@ def parse_roots(text: str | bytes, source: str = "roots.toml") -> Roots:
             what it has to be; the message names the key. Or the genesis is pinned under another id than the
             coalition.
     """
-    values = parse_toml(text, ROOTS_BYTES_MAX, source)
+    try:
+        values = parse_toml(text, ROOTS_BYTES_MAX, source)
+    except ConfigError as exc:
+        raise ConfigError(f"{exc}; this is not {ROOTS}") from exc
+    require_kind(values, ROOTS, source)
     for key in values:
         if key not in _READERS:
             raise ConfigError(f"{source}: {key}: unknown key; there are {', '.join(_READERS)}")

@@ -19,12 +19,13 @@ from comity.attestation.findings import Finding, refuse, short
 from comity.protocol.encoding import encode
 from comity.protocol.execution import Ask, Claim, Intent, Permit, Refusal, Vote
 from comity.protocol.governance_state import GovernanceState
-from comity.protocol.limits import OWNERS_MAX
+from comity.protocol.limits import LEASE_S, OWNERS_MAX, TERMS_MAX
 from comity.protocol.outcome import (
     Cause,
     Extent,
     Mode,
     Need,
+    Obligation,
     Outcome,
     execute,
     full_extent,
@@ -110,6 +111,8 @@ def vote_problem(
         return refuse("engine_unknown", member=vote.member)
     if len(body.judgements) != len(intent.body.classes):
         return refuse("vote_wrong", id=short(vote.id), member=vote.member)
+    if not t < body.expires <= t + LEASE_S:
+        return refuse("vote_wrong", id=short(vote.id), member=vote.member)
     return None
 
 
@@ -128,8 +131,33 @@ def tally(
     return Undecided(counted, *_unmet(counted, epoch))
 
 
-def _best_claim(votes: tuple[VoteRecord, ...], intent: Intent, quorum: int) -> Permitted | None:
-    """The most permissive claim that some quorum supports."""
+def could_be_more(
+    permitted: Permitted,
+    votes: Sequence[VoteRecord],
+    ask: VerifiedRecord[Ask],
+    intent: VerifiedRecord[Intent],
+    epoch: EpochState,
+    silent: frozenset[str],
+) -> bool:
+    """Whether the votes of members that have not answered could carry a better claim than the one in hand.
+
+    Without this the first quorum decides, and one liar that answers quickly narrows what everybody else would
+    have permitted in full.
+    """
+    counted = countable(votes, ask, intent, epoch)
+    best = _best_claim(counted, intent.body, max(epoch.quorum - len(silent), 1), silent)
+    return len(silent) >= epoch.quorum or (best is not None and _rank(best) > _rank(permitted))
+
+
+def _best_claim(
+    votes: tuple[VoteRecord, ...], intent: Intent, quorum: int, silent: frozenset[str] = frozenset()
+) -> Permitted | None:
+    """The most permissive claim that some quorum supports.
+
+    Args:
+        quorum: how many of these votes are needed.
+        silent: members that are supposed to support whatever is claimed.
+    """
     if len(votes) < quorum:
         return None
     fulls = full_extents(intent)
@@ -139,13 +167,13 @@ def _best_claim(votes: tuple[VoteRecord, ...], intent: Intent, quorum: int) -> P
     # Votes that say the same are tried together: honest voters mostly agree, and each liar adds one sort.
     sorts = [alike[said] for said in sorted(alike, key=lambda said: (-len(alike[said]), said))]
     found: Permitted | None = None
-    rank: tuple[int, int, int, int] | None = None
+    rank: tuple[int, ...] | None = None
     for count in range(1, len(sorts) + 1):
         for chosen in combinations(sorts, count):
             together = [vote for sort in chosen for vote in sort]
             if len(together) < quorum:
                 continue
-            claim = _claim(together, [sort[0] for sort in chosen], fulls, quorum)
+            claim = _claim(together, [sort[0] for sort in chosen], fulls, quorum, silent)
             if claim is not None and (rank is None or _rank(claim) > rank):
                 found, rank = claim, _rank(claim)
     return found
@@ -157,14 +185,18 @@ def encode_judgements(vote: Vote) -> bytes:
 
 
 def _claim(
-    votes: Sequence[VoteRecord], sorts: Sequence[VoteRecord], fulls: tuple[Extent, ...], quorum: int
+    votes: Sequence[VoteRecord],
+    sorts: Sequence[VoteRecord],
+    fulls: tuple[Extent, ...],
+    quorum: int,
+    silent: frozenset[str],
 ) -> Permitted | None:
     """What all of these votes support together.
 
     Args:
         sorts: one vote of each sort among them.
     """
-    voters = {vote.member for vote in votes}
+    voters = {vote.member for vote in votes} | silent
     claims: list[Claim] = []
     for index, full in enumerate(fulls):
         judgements = [vote.body.judgements[index] for vote in sorts]
@@ -178,16 +210,26 @@ def _claim(
         outcome = execute(full)
         for judgement in judgements:
             outcome = meet(outcome, judgement.outcome, full)
+        if restrictions_overflow(first.state, outcome.obligations):
+            # Each vote has room for its own obligations, and what is made has none for those of all.
+            continue
         if outcome.mode.rank >= Mode.RESTRICT.rank:
             claims.append(_claim_of(index, outcome, first.state, live))
     if not claims:
         return None
-    # As few votes as carry it: the owners that are to be heard, then the others in the order of their names.
-    heard = {owner for claim in claims for owner in claim.live}
-    ordered = sorted(votes, key=lambda v: (v.member not in heard, v.member))
+    # As few votes as carry it: the owners that are to be heard, then those that hold longest, then by name.
+    heard = {owner for claim in claims for owner in claim.live} - silent
+    ordered = sorted(votes, key=lambda v: (v.member not in heard, -v.body.expires, v.member))
     carrying = ordered[: max(quorum, len(heard))]
     expires = min(vote.body.expires for vote in carrying)
     return Permitted(tuple(claims), tuple(sorted(carrying, key=lambda v: v.id)), expires)
+
+
+def restrictions_overflow(state: GovernanceState, obligations: tuple[Obligation, ...]) -> bool:
+    """Whether what is made under these obligations has more restrictions than a governance state can carry."""
+    if len(state.restrictions) + len(obligations) <= TERMS_MAX:
+        return False
+    return len(union(state.restrictions, obligations)) > TERMS_MAX
 
 
 def _claim_of(index: int, outcome: Outcome, state: GovernanceState, live: tuple[str, ...]) -> Claim:
@@ -201,13 +243,14 @@ def _claim_of(index: int, outcome: Outcome, state: GovernanceState, live: tuple[
     )
 
 
-def _rank(permitted: Permitted) -> tuple[int, int, int, int]:
-    """More items, then higher modes, then more columns, then fewer obligations."""
+def _rank(permitted: Permitted) -> tuple[int, ...]:
+    """More items, then higher modes, then more columns, then fewer obligations, then a later end."""
     return (
         sum(ranges_count(claim.extent.items) for claim in permitted.claims),
         sum(claim.mode.rank for claim in permitted.claims),
         sum(ranges_count(claim.extent.columns) for claim in permitted.claims),
         -sum(len(claim.obligations) for claim in permitted.claims),
+        permitted.expires,
     )
 
 
@@ -217,12 +260,34 @@ def _unmet(votes: tuple[VoteRecord, ...], epoch: EpochState) -> tuple[tuple[Caus
     needs = union(*(j.outcome.needs for j in judgements))
     voters = {vote.member for vote in votes}
     silent = sorted({owner for j in judgements for owner in j.live} - voters)
-    causes = union(causes, tuple(Cause(code="owner_silent", parameters={"member": m}) for m in silent))
-    needs = union(needs, tuple(Need(code="consent", parameters={"member": m}) for m in silent))
+    here = [member for member in silent if member in epoch.members]
+    causes = union(causes, tuple(Cause(code="owner_silent", parameters={"member": m}) for m in here))
+    needs = union(needs, tuple(Need(code="consent", parameters={"member": m}) for m in here))
+    # Who has left has no vote to be waited for: only as a member can it be heard again.
+    gone = [member for member in silent if member not in epoch.members]
+    causes = union(causes, tuple(Cause(code="owner_departed", parameters={"member": m}) for m in gone))
+    needs = union(needs, tuple(Need(code="membership", parameters={"member": m}) for m in gone))
+    if _oblige_to_too_much(votes):
+        causes = union(causes, (Cause(code="classes_many", parameters={"classes_max": TERMS_MAX}),))
     if len(votes) < epoch.quorum:
         parameters: dict[str, int | str] = {"votes": len(votes), "quorum": epoch.quorum}
         causes = union(causes, (Cause(code="no_quorum", parameters=parameters),))
     return causes, needs
+
+
+def _oblige_to_too_much(votes: tuple[VoteRecord, ...]) -> bool:
+    """Whether votes that permit a class have, all together, more obligations than its state can carry."""
+    for index in range(max((len(vote.body.judgements) for vote in votes), default=0)):
+        permitting = [
+            judgement
+            for vote in votes
+            for judgement in vote.body.judgements[index : index + 1]
+            if judgement.outcome.mode.rank >= Mode.RESTRICT.rank
+        ]
+        obligations = union(*(judgement.outcome.obligations for judgement in permitting))
+        if any(restrictions_overflow(judgement.state, obligations) for judgement in permitting):
+            return True
+    return False
 
 
 def permit_problem(
@@ -230,8 +295,13 @@ def permit_problem(
     intent: VerifiedRecord[Intent],
     held: Mapping[bytes, AnyRecord],
     epoch: EpochState,
+    successor: EpochState | None = None,
 ) -> Finding | None:
-    """Why a permit's certificate does not carry its claim, or None (docs/spec/decision.md section 5)."""
+    """Why a permit's certificate does not carry its claim, or None (docs/spec/decision.md section 5).
+
+    Args:
+        successor: the epoch after that of the permit, where it is known.
+    """
     body = permit.body
     if body.intent != intent.id or permit.member != intent.member:
         return refuse("permit_foreign", id=short(permit.id))
@@ -255,6 +325,12 @@ def permit_problem(
         keys.add(vote.header.key)
     if len(voters) < epoch.quorum:
         return refuse("no_quorum", votes=len(voters), quorum=epoch.quorum)
+    return _claim_problem(permit, voters) or _superseded_problem(permit, successor)
+
+
+def _claim_problem(permit: VerifiedRecord[Permit], voters: Mapping[str, VoteRecord]) -> Finding | None:
+    """What is wrong with the claims by themselves, whoever supports them."""
+    body = permit.body
     indices = [claim.index for claim in body.claims]
     if indices != sorted(set(indices)):
         return refuse("permit_wrong", id=short(permit.id))
@@ -264,6 +340,15 @@ def permit_problem(
             return refuse("owner_silent", member=silent[0])
     if body.expires > min(vote.body.expires for vote in voters.values()):
         return refuse("permit_wrong", id=short(permit.id))
+    if any(restrictions_overflow(claim.state, claim.obligations) for claim in body.claims):
+        return refuse("classes_many", classes_max=TERMS_MAX)
+    return None
+
+
+def _superseded_problem(permit: VerifiedRecord[Permit], successor: EpochState | None) -> Finding | None:
+    """Votes are used for `LEASE_S`: so long after the next epoch began nobody honest votes under this one."""
+    if successor is not None and permit.body.t > successor.body.started + LEASE_S:
+        return refuse("permit_superseded", id=short(permit.id))
     return None
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -16,6 +17,23 @@ from comity.protocol.identifiers import DIGEST_BYTES
 DATE: Final = "a date and time in UTC in whole seconds, e.g. 2026-03-01T12:00:00Z"
 DIGEST: Final = f"{2 * DIGEST_BYTES} hex digits in lower case"
 _START: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+CARD: Final = "the card of a node"
+COALITION: Final = "a coalition file"
+POLICY: Final = "a policy"
+ROOTS: Final = "a roots file"
+TAXONOMY: Final = "a taxonomy"
+SETTINGS: Final = "the settings of a node"
+_ROOTS: Final = frozenset({"coalition", "epoch_number", "epoch"})
+_TELLING: Final[tuple[tuple[str, frozenset[str]], ...]] = (
+    (CARD, frozenset({"organization_key", "node_key"})),
+    (COALITION, frozenset({"members", "records", "draft"})),
+    (ROOTS, _ROOTS),
+    (TAXONOMY, frozenset({"classes"})),
+    (POLICY, frozenset({"rules", "assets", "purposes"})),
+    (SETTINGS, frozenset({"listen"})),
+)
+"""What a file is, by keys that files of other kinds lack; but a coalition file has all keys of roots, too."""
 
 
 def parse_toml(text: str | bytes, bytes_max: int, source: str) -> dict[str, Any]:
@@ -34,6 +52,20 @@ def parse_toml(text: str | bytes, bytes_max: int, source: str) -> dict[str, Any]
     except (ValueError, OverflowError, RecursionError) as exc:
         # Besides TOMLDecodeError: numbers too long for Python, and arrays too deep for its stack.
         raise ConfigError(f"{source}: not TOML: {exc}") from exc
+
+
+def require_kind(values: Mapping[str, object], wanted: str, source: str) -> None:
+    """Check that a file is not plainly one of another kind. Whether it is sound is for its reader to say.
+
+    Raises:
+        ConfigError: it is; the message says what the file is.
+    """
+    found = [kind for kind, keys in _TELLING if keys & values.keys()]
+    if ROOTS in found and (COALITION in found or not values.keys() >= _ROOTS):
+        found.remove(ROOTS)
+    # A file with keys of several kinds may be a wrong one of this kind: its reader names the key and its line.
+    if found and wanted not in found:
+        raise ConfigError(f"{source}: this is {found[0]}, not {wanted}")
 
 
 def quote(text: str) -> str:

@@ -22,7 +22,15 @@ from comity.protocol.envelope import (
     pre_authentication_encoding,
 )
 from comity.protocol.errors import DecodeError, VerificationError
-from comity.protocol.governance import Credential, Epoch, Member, NodeCertificate, PublicKey
+from comity.protocol.governance import (
+    OWNER_POLICY_NAME,
+    Credential,
+    Epoch,
+    Member,
+    NodeCertificate,
+    OwnerPolicy,
+    PublicKey,
+)
 from comity.protocol.identifiers import member_of
 from comity.protocol.limits import INT_MAX
 from comity.protocol.records import decode_body
@@ -99,7 +107,8 @@ def verify(record: SignedRecord, directory: KeyDirectory) -> VerifiedRecord[Any]
     """Verify a record of any kind but an epoch under the keys of a directory.
 
     Raises:
-        VerificationError: `key_unknown`, `signature_wrong`, `signatures_many`, `author_wrong`, `key_inadmissible`.
+        VerificationError: `key_unknown`, `signature_wrong`, `signatures_many`, `author_wrong`, `key_inadmissible`,
+            `name_wrong`.
         DecodeError: the body is not of the form of its kind.
     """
     header = record.header
@@ -156,7 +165,10 @@ def _require_signature(record: SignedRecord, signature: Signature, key: PublicKe
 
 
 def _require_names(record: SignedRecord, body: Form) -> None:
-    """Whoever names a key names one of its own, and the key is admissible."""
+    """Whoever names a key names one of its own, and the key is admissible; an owner policy has its one name."""
+    if isinstance(body, OwnerPolicy) and record.header.name != OWNER_POLICY_NAME:
+        detail = f"an owner policy is called {OWNER_POLICY_NAME}, not {record.header.name!r}"
+        raise VerificationError("name_wrong", detail, record.id)
     if isinstance(body, NodeCertificate):
         named, key = body.node, body.key
     elif isinstance(body, Credential):

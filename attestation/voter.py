@@ -14,6 +14,7 @@ Laws:
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -23,6 +24,7 @@ from comity.attestation.authoring import NO_SALT, Author
 from comity.attestation.case import Case, Fault, Governance, Judgement
 from comity.attestation.holdings import Holdings
 from comity.attestation.judgement import judge
+from comity.attestation.speaking import is_report, links_above
 from comity.protocol.encoding import encode
 from comity.protocol.envelope import SignedRecord
 from comity.protocol.errors import DecodeError
@@ -150,6 +152,8 @@ class Voter:
         epoch = governance.epoch
         if not any(e.scope == epoch.coalition and e.epoch == epoch.id for e in ask.body.epochs):
             return Decline(ask.id, "epoch_other", f"this node is in epoch {epoch.number}")
+        if ask.body.t < epoch.body.started:
+            return Decline(ask.id, "epoch_other", f"epoch {epoch.number} begins after t")
         wanted = (ask.body.intent, *ask.body.relied)
         found = {i: self._holdings.get(i) for i in wanted}
         missing = tuple(i for i, record in found.items() if record is None)
@@ -190,7 +194,8 @@ def build_case(
     """A case with the adverse records, rivals and successors that a member holds."""
     authorities = {r.authority for r in (intent, ask, *relied.values()) if r.authority is not None}
     concerned = {intent.id, ask.id, *relied, *authorities}
-    candidates: dict[bytes, AnyRecord] = {r.id: r for r in holdings.state.adverse_about(concerned)}
+    candidates, links = adverse_to(concerned, holdings)
+    reported = links_above(relied.values(), holdings.get)
     for record in relied.values():
         for other in holdings.state.rivals(record):
             candidates[other.id] = other
@@ -207,7 +212,19 @@ def build_case(
         relied=relied,
         candidates=tuple(candidates[i] for i in sorted(candidates)),
         known=known,
+        links={**links, **reported},
     )
+
+
+def adverse_to(
+    concerned: Iterable[bytes], holdings: Holdings
+) -> tuple[dict[bytes, AnyRecord], dict[bytes, AnyRecord]]:
+    """What is held against records, with what takes that back; and the credentials above those who report."""
+    found = holdings.state.adverse_about(concerned)
+    links = links_above(found, holdings.get)
+    reports = (record.id for record in found if is_report(record))
+    back = (r for r in holdings.state.adverse_about({*reports, *links}) if not is_report(r))
+    return {record.id: record for record in (*found, *back)}, links
 
 
 def vote_body(case: Case, judgement: Judgement) -> tuple[Vote, bytes]:

@@ -7,8 +7,11 @@ defs = govern(dg.Definitions(assets=[*my_assets, *partner_assets()], resources={
 
 from __future__ import annotations
 
+# First: it says what to install where Dagster is missing.
+import comity.dagster_bridge.dagster_presence  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from comity.dagster_bridge.failures import (
     GovernanceFailure,
+    InputMissing,
     NodeUnavailable,
     ReadRefused,
     StepDeferred,
@@ -23,6 +26,7 @@ from comity.dagster_bridge.requester import Requester, TicketFacts
 __all__ = [
     "GovernanceFailure",
     "GovernedFilesIOManager",
+    "InputMissing",
     "NodeUnavailable",
     "ReadRefused",
     "Requester",

@@ -3,14 +3,14 @@
 No public hook of Dagster runs before every step, so the function of each op is replaced in place. Each name
 that this module touches has a test that says when a new Dagster has moved it
 (tests/dagster_bridge/test_canaries.py); `check_dagster` looks at them when definitions are governed. Seen to
-work with Dagster 1.13.
+work with Dagster 1.12.0 and 1.13.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Protocol, cast
 
 import dagster as dg
@@ -20,6 +20,7 @@ from dagster._core.definitions.partitions.context import partition_loading_conte
 from dagster._core.definitions.target import AutomationTarget
 from dagster._core.errors import DagsterInvariantViolationError
 from dagster._core.execution.context.system import StepExecutionContext
+from dagster._core.execution.plan import inputs as plan_inputs
 
 from comity.protocol.errors import ConfigError
 
@@ -38,10 +39,24 @@ NODES_MAX: Final = 100_000
 """Ops and graphs of one code location, nested ones included. A definition that contains itself ends here."""
 
 _GATE_MARK: Final = "__comity_gate__"
+_LOADING: Final = "_load_input_with_input_manager"
+"""The one function through which Dagster has any IO manager or input manager load an input of a step."""
+_REPORTING: Final = "log_event"
+"""How a function reports an event through its context, whichever context that is."""
+_ATTACHED: Final = "_metadata_accumulator"
+"""Where a step's context keeps the metadata that its function adds to outputs and assets."""
 
 
 class ComputeGate(Protocol):
-    """What stands before a step's function, and looks at what it returns."""
+    """What stands before a step's inputs and its function, and looks at what the function returns."""
+
+    def before_loading(self, manager: object, context: StepExecutionContext, input_name: str) -> None:
+        """Called before a manager loads an input. Raises where it may not."""
+        ...
+
+    def reported(self, context: StepExecutionContext, event: object) -> object:
+        """What Dagster is to see of an event that a function reports through its context. Raises where nothing."""
+        ...
 
     def enter(self) -> ComputeWatch | None:
         """Called before the function. Raises where it may not run; None where it runs as before."""
@@ -51,7 +66,9 @@ class ComputeGate(Protocol):
 class ComputeWatch(Protocol):
     """Looks at each result of a governed step before Dagster sees it."""
 
-    def look(self, result: object) -> None: ...
+    def look(self, result: object) -> object:
+        """What Dagster is to see of a result. Raises where it may see nothing."""
+        ...
 
 
 def check_dagster() -> None:
@@ -71,11 +88,13 @@ def check_dagster() -> None:
         (dg.OpDefinition, "compute_fn"),
         (dg.OpExecutionContext, "get"),
         (dg.OpExecutionContext, "get_step_execution_context"),
+        (dg.OpExecutionContext, _REPORTING),
         (StepExecutionContext, "assets_def"),
         (StepExecutionContext, "node_handle"),
         (StepExecutionContext, "previous_attempt_count"),
         (dg.GraphDefinition, "node_defs"),
         (dg.AssetsDefinition, "node_def"),
+        (plan_inputs, _LOADING),
     )
     for owner, name in wanted:
         if not hasattr(owner, name):
@@ -89,6 +108,36 @@ def current_step() -> StepExecutionContext | None:
     except DagsterInvariantViolationError:
         return None
     return context.get_step_execution_context()
+
+
+def location_of(context: StepExecutionContext) -> str:
+    """The code location that a run was started from; empty where it was started within a process."""
+    origin = context.dagster_run.remote_job_origin
+    return origin.repository_origin.code_location_origin.location_name if origin is not None else ""
+
+
+def keep_attached(context: StepExecutionContext, said: Mapping[str, Mapping[str, object]]) -> int:
+    """Take out what a step's function has added through its context, but for what `said` lists by output.
+
+    Returns how many entries were taken out.
+    """
+    accumulator = getattr(context, _ATTACHED)
+    kept: dict[Any, dict[str, Any]] = {}
+    before = after = 0
+    for handle, metadata in accumulator.per_output_metadata.items():
+        own = said.get(getattr(handle, "output_name", ""), {})
+        left = {key: value for key, value in metadata.items() if key in own and own[key] == value}
+        before, after = before + len(metadata), after + len(left)
+        if left:
+            kept[handle] = left
+    setattr(context, _ATTACHED, type(accumulator)(per_output_metadata=kept))
+    return before - after
+
+
+def reports_values(kind: dg.DagsterType) -> bool:
+    """Whether a type's check is somebody's own function: what that says of a value goes to the event log."""
+    own = type(kind) is dg.DagsterType or not type(kind).__module__.startswith("dagster.")
+    return own or any(reports_values(inner) for inner in kind.inner_types)
 
 
 def gate_of(op: dg.OpDefinition) -> ComputeGate | None:
@@ -173,6 +222,53 @@ def place_gate(op: dg.OpDefinition, gate: ComputeGate) -> None:
     op._compute_fn = governed  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
+def place_loading_gate() -> None:
+    """Let the gate of a step be asked before any manager loads an input of it, once for this process.
+
+    Which managers load a step's inputs is known only when a run resolves its resources, and each may be of
+    any class; Dagster calls all of them in one place. Steps without a gate are loaded as before.
+    """
+    load: Callable[[Any, Any], Iterator[object]] = getattr(plan_inputs, _LOADING)
+    if hasattr(load, _GATE_MARK):
+        return
+
+    @functools.wraps(load)
+    def governed(manager: Any, context: dg.InputContext) -> Iterator[object]:
+        gate = gate_of(context.step_context.op_def)
+        return load(manager if gate is None else _GatedLoading(manager, gate), context)
+
+    setattr(governed, _GATE_MARK, True)
+    setattr(plan_inputs, _LOADING, governed)
+
+
+def place_reporting_gate() -> None:
+    """Let the gate of a step look at the events that its function reports through a context, once per process."""
+    report: Callable[[Any, Any], None] = getattr(dg.OpExecutionContext, _REPORTING)
+    if hasattr(report, _GATE_MARK):
+        return
+
+    @functools.wraps(report)
+    def governed(self: Any, event: Any) -> None:
+        context: StepExecutionContext = self.get_step_execution_context()
+        gate = gate_of(context.op_def)
+        report(self, event if gate is None else gate.reported(context, event))
+
+    setattr(governed, _GATE_MARK, True)
+    setattr(dg.OpExecutionContext, _REPORTING, governed)
+
+
+class _GatedLoading:
+    """A manager that asks a gate before it loads."""
+
+    def __init__(self, manager: Any, gate: ComputeGate) -> None:
+        self._manager = manager
+        self._gate = gate
+
+    def load_input(self, context: dg.InputContext) -> object:
+        self._gate.before_loading(self._manager, context.step_context, context.name)
+        return self._manager.load_input(context)
+
+
 def place_observation_gate(source: dg.SourceAsset, gate: ComputeGate) -> None:
     """Put a gate before the function that observes a source asset."""
     if source.observe_fn is not None and not hasattr(source.observe_fn, _GATE_MARK):
@@ -207,9 +303,7 @@ def _gated_kind(function: Callable[..., Any], gate: ComputeGate) -> Callable[...
         async def governed_async_generator(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
             watch = gate.enter()
             async for result in function(*args, **kwargs):
-                if watch is not None:
-                    watch.look(result)
-                yield result
+                yield result if watch is None else watch.look(result)
 
         return governed_async_generator
     if inspect.iscoroutinefunction(function):
@@ -217,9 +311,7 @@ def _gated_kind(function: Callable[..., Any], gate: ComputeGate) -> Callable[...
         @functools.wraps(function)
         async def governed_coroutine(*args: Any, **kwargs: Any) -> Any:
             watch = gate.enter()
-            result = await function(*args, **kwargs)
-            _look_at_returned(result, watch)
-            return result
+            return _looked_at(await function(*args, **kwargs), watch)
 
         return governed_coroutine
     if inspect.isgeneratorfunction(function):
@@ -238,27 +330,26 @@ def _gated_kind(function: Callable[..., Any], gate: ComputeGate) -> Callable[...
         result = function(*args, **kwargs)
         if watch is not None and inspect.isgenerator(result):
             return _watched(result, watch)
-        _look_at_returned(result, watch)
-        return result
+        return _looked_at(result, watch)
 
     return governed_function
 
 
-def _look_at_returned(result: object, watch: ComputeWatch | None) -> None:
-    if watch is not None:
-        # Results of Dagster's own are named tuples; only a plain one stands for several outputs.
-        results = cast("tuple[object, ...]", result) if type(result) is tuple else (result,)
-        for each in results:
-            watch.look(each)
+def _looked_at(result: object, watch: ComputeWatch | None) -> object:
+    """What Dagster is to see of what a function returns."""
+    if watch is None:
+        return result
+    # Results of Dagster's own are named tuples; only a plain one stands for several outputs.
+    if type(result) is tuple:
+        return tuple(watch.look(each) for each in cast("tuple[object, ...]", result))
+    return watch.look(result)
 
 
 def _watched(results: Iterable[Any], watch: ComputeWatch) -> Iterator[Any]:
     for result in results:
-        watch.look(result)
-        yield result
+        yield watch.look(result)
 
 
 async def _watched_async(results: AsyncIterator[Any], watch: ComputeWatch) -> AsyncIterator[Any]:
     async for result in results:
-        watch.look(result)
-        yield result
+        yield watch.look(result)

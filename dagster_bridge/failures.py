@@ -31,7 +31,7 @@ HINT: Final = "comity/hint"
 
 Metadata: TypeAlias = dict[str, dg.MetadataValue[Any]]
 
-_SHOWN: Final = 16
+INTENT_SHOWN: Final = 16
 """Characters of an intent's id that a sentence shows; the metadata has it whole."""
 
 
@@ -53,6 +53,10 @@ class StepDeferred(GovernanceFailure):
 
 class ReadRefused(GovernanceFailure):
     """An input's bytes are not those that lineage vouches for, or nothing vouches for them. Never parsed."""
+
+
+class InputMissing(GovernanceFailure):
+    """A file that is to be read is not there. Whoever makes it may not be done, so a retry policy may repeat it."""
 
 
 class WriteRefused(GovernanceFailure):
@@ -82,13 +86,13 @@ def answer_metadata(answer: StepAnswer) -> Metadata:
 def not_permitted(step: str, answer: StepAnswer, waited_s: float) -> GovernanceFailure:
     """The failure of a step that was refused, or was still deferred when the waiting ended."""
     metadata = answer_metadata(answer)
-    intent = answer.intent[:_SHOWN]
+    intent = answer.intent[:INTENT_SHOWN]
     if answer.outcome == "refuse":
         text = f"Comity: step {step} is refused: {_listed(answer.causes)} (intent {intent})"
         return StepRefused(description=text, metadata=metadata, allow_retries=False)
-    why = "no quorum in reach" if answer.outcome == "held" else _listed(answer.needs)
     text = (
-        f"Comity: step {step} is deferred after waiting {waited_s:g} s; it needs: {why} (intent {intent})."
+        f"Comity: step {step} is deferred after waiting {waited_s:g} s; it needs: {waits_for(answer)}"
+        f" (intent {intent})."
         " When that has arrived, run it again: it goes on under the same intent."
     )
     return StepDeferred(description=text, metadata=metadata, allow_retries=False)
@@ -109,6 +113,27 @@ def refused_locally(
         **(extra or {}),
     }
     return kind(description=f"Comity: {text}", metadata=metadata, allow_retries=False)
+
+
+def missing(what: str, asset: str) -> InputMissing:
+    """The failure of a read whose file is not there."""
+    return InputMissing(
+        description=f"Comity: {what}",
+        metadata={
+            OUTCOME: dg.MetadataValue.text("unavailable"),
+            CAUSES: dg.MetadataValue.json([{"code": "file_missing", "parameters": {"asset": asset}}]),
+            NEEDS: dg.MetadataValue.json([]),
+        },
+        allow_retries=True,
+    )
+
+
+def waits_for(answer: StepAnswer) -> str:
+    """What an undecided step waits for, in words."""
+    if answer.outcome == "held":
+        silent = sorted(member for member, vote in answer.votes.items() if vote == "silent")
+        return "votes: no quorum in reach" + (f"; silent: {', '.join(silent)}" if silent else "")
+    return _listed(answer.needs)
 
 
 def unanswered(

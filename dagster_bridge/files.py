@@ -1,20 +1,29 @@
 """Files of assets: where they lie, how they appear all at once, and how they are read.
 
-    <base>/<asset path>[/<partition>].<ending>                  the organization's own
-    <exchange>/<member>/<asset path>[/<partition>].<ending>     what partners see <file>.comity
-    the sidecar: the records that vouch for the file
+    <base>/<asset path>[/partition=<partition>].<ending>                  the organization's own
+    <exchange>/<member>/<asset path>[/partition=<partition>].<ending>     what partners see
+    <file>.comity                                                         the sidecar: what vouches for it
+    .next/<file>.<random>[.comity]                                        what is to take their place
+
+No part of an asset's key begins with `partition=`, so a partition and an asset below never share a file.
+
+A file and its sidecar take the place of the ones before only when the node has recorded what was made. Until
+then the new bytes lie beside the old pair; from then on their sidecar lies beside them, and whoever comes next
+finishes what was not finished (`Place.finish`).
 
 Nothing here trusts names or files that a partner made.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import re
 import secrets
 import stat
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,12 +32,24 @@ from comity.protocol.errors import ComityError, ConfigError
 
 SIDECAR_ENDING: Final = ".comity"
 
+PARTITION_PREFIX: Final = "partition="
+NEXT_FOLDER: Final = ".next"
+"""In the folder of a file: what is to take its place. No part of an asset's key begins with a dot."""
+NEXT_MAX: Final = 16
+"""Unfinished writes of one file that a read looks at: each is one crash between two lines of a program."""
+LEFT_OVER_S: Final = 86_400
+"""After so long, bytes that nothing vouches for are of a process that is gone: no write lasts a day."""
+
 FILE_BYTES_MAX: Final = 4 * 1_073_741_824
 """One file: it is held in memory once, so that what is parsed is what was hashed."""
 SIDECAR_BYTES_MAX: Final = 8 * 1_048_576
 """One sidecar: an actuation with its decision, so it fits a request to the node."""
 NAME_BYTES_MAX: Final = 255
 """One name in a directory: what common file systems hold, sidecar's ending included."""
+
+_RANDOM_BYTES: Final = 8
+_BESIDE_BYTES: Final = len(f".{'0' * 2 * _RANDOM_BYTES}{SIDECAR_ENDING}")
+"""What the name of an unfinished write and its sidecar adds to that of its file."""
 
 _PRIVATE_FILE: Final = 0o600
 _PRIVATE_FOLDER: Final = 0o700
@@ -38,6 +59,10 @@ _SHARED_FOLDER: Final = 0o755
 
 class FileError(ComityError):
     """A file cannot be written or read; the message names it."""
+
+
+class FileMissingError(FileError):
+    """A file that is to be read is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +89,8 @@ class Place:
         """
         parts = [_checked(part) for part in asset]
         if partition:
-            parts.append(_partition_name(partition))
-        if len(f"{parts[-1]}.{ending}{SIDECAR_ENDING}".encode()) > NAME_BYTES_MAX:
+            parts.append(f"{PARTITION_PREFIX}{_partition_name(partition)}")
+        if len(f"{parts[-1]}.{ending}".encode()) + _BESIDE_BYTES > NAME_BYTES_MAX:
             raise ConfigError(f"the name {parts[-1][:80]!r}... is too long for a file")
         return self.root.joinpath(*parts[:-1], f"{parts[-1]}.{ending}")
 
@@ -95,10 +120,85 @@ class Place:
         except OSError as exc:
             raise FileError(f"{path} cannot be written: {exc.strerror}") from exc
 
+    def write_beside(self, path: Path, data: bytes) -> Path:
+        """Write what is to become a file. `finish` puts it in place once its sidecar lies beside it.
+
+        Raises:
+            FileError: the disk refuses.
+        """
+        beside = path.parent / NEXT_FOLDER / f"{path.name}.{secrets.token_hex(_RANDOM_BYTES)}"
+        self.write(beside, data)
+        return beside
+
+    def finish(self, path: Path) -> bool:
+        """Put in place what was recorded: pairs of new bytes and sidecar, the oldest first. Whether there was any.
+
+        Another process may do the same at the same time: what it has moved is not there any more.
+
+        Raises:
+            FileError: the disk refuses.
+        """
+        moved = False
+        try:
+            for beside in unfinished(path, sidecars=True):
+                file = beside.with_name(beside.name.removesuffix(SIDECAR_ENDING))
+                for source, target in ((file, path), (beside, sidecar_of(path))):
+                    with contextlib.suppress(FileNotFoundError):
+                        source.replace(target)
+                        moved = True
+            if moved:
+                _flush_folder(path.parent)
+        except OSError as exc:
+            raise FileError(f"{path} cannot be put in place: {exc.strerror}") from exc
+        return moved
+
+    def sweep(self, path: Path, now: float) -> None:
+        """Take away unfinished bytes that nothing vouches for, if they are older than any write lasts."""
+        for beside in unfinished(path):
+            with contextlib.suppress(OSError):
+                if beside.stat().st_mtime < now - LEFT_OVER_S:
+                    beside.unlink()
+
+    def make_private(self, folder: str) -> None:
+        """Make a directory below the root that nobody else can enter, whoever writes into it.
+
+        Raises:
+            FileError: the disk refuses.
+        """
+        path = self.root / folder
+        try:
+            self.root.mkdir(_PRIVATE_FOLDER, parents=True, exist_ok=True)
+            path.mkdir(_PRIVATE_FOLDER, exist_ok=True)
+            path.chmod(_PRIVATE_FOLDER)
+        except OSError as exc:
+            raise FileError(f"{path} cannot be made: {exc.strerror}") from exc
+
 
 def sidecar_of(path: Path) -> Path:
     """Where the sidecar of a file lies."""
     return path.with_name(path.name + SIDECAR_ENDING)
+
+
+def unfinished(path: Path, *, sidecars: bool = False) -> list[Path]:
+    """What is to take the place of a file: new bytes, or with `sidecars` the sidecars of such. The oldest first.
+
+    Raises:
+        FileError: the folder cannot be read.
+    """
+    ending = SIDECAR_ENDING if sidecars else ""
+    wanted = re.compile(rf"{re.escape(path.name)}\.[0-9a-f]{{{2 * _RANDOM_BYTES}}}{re.escape(ending)}")
+    found: list[tuple[int, Path]] = []
+    try:
+        with os.scandir(path.parent / NEXT_FOLDER) as entries:
+            for entry in entries:
+                if wanted.fullmatch(entry.name):
+                    with contextlib.suppress(FileNotFoundError):
+                        found.append((entry.stat(follow_symlinks=False).st_mtime_ns, Path(entry.path)))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as exc:
+        raise FileError(f"{path.parent} cannot be read: {exc.strerror}") from exc
+    return [beside for _, beside in sorted(found)]
 
 
 def read_file(path: Path, bytes_max: int = FILE_BYTES_MAX) -> ReadFile | None:
@@ -134,13 +234,26 @@ def _checked(part: str) -> str:
     """A part of an asset key as the name of a file or folder: never a way out of the root, never hidden."""
     if not part or part.startswith(".") or any(char in part for char in "/\\") or not part.isprintable():
         raise ConfigError(f"{part!r} in an asset key cannot be the name of a file")
+    if part.startswith(PARTITION_PREFIX):
+        raise ConfigError(f"{part!r} in an asset key begins like the file of a partition: {PARTITION_PREFIX}")
     return part
 
 
 def _partition_name(partition: str) -> str:
-    """A partition key as a file's name: what is not plain is written as %XX."""
-    quoted = urllib.parse.quote(partition, safe="")
-    return f"%2E{quoted[1:]}" if quoted.startswith(".") else quoted
+    """A partition key as part of a file's name: what is not plain is written as %XX."""
+    return urllib.parse.quote(partition, safe="")
+
+
+def slot_of_file(below: Path, endings: Iterable[str]) -> tuple[tuple[str, ...], str] | None:
+    """The asset's path and the partition that a file below a root is of; None for any other file."""
+    ending = next((each for each in endings if below.name.endswith(f".{each}")), None)
+    if ending is None:
+        return None
+    last = below.name.removesuffix(f".{ending}")
+    folders = below.parts[:-1]
+    if last.startswith(PARTITION_PREFIX):
+        return folders, urllib.parse.unquote(last.removeprefix(PARTITION_PREFIX))
+    return (*folders, last), ""
 
 
 def _flush_folder(folder: Path) -> None:

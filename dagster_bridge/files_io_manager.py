@@ -7,7 +7,6 @@ them, and only then parses those very bytes.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import os
 import time
@@ -30,17 +29,33 @@ from comity.dagster_bridge.failures import (
     Metadata,
     ReadRefused,
     WriteRefused,
+    missing,
     refused_locally,
     unanswered,
 )
-from comity.dagster_bridge.files import FileError, Place, sidecar_of
+from comity.dagster_bridge.files import (
+    SIDECAR_BYTES_MAX,
+    FileError,
+    FileMissingError,
+    Place,
+    read_file,
+    sidecar_of,
+)
 from comity.dagster_bridge.gate import HOME_VARIABLE, Gate
 from comity.dagster_bridge.governed_assets import read_governed_assets
 from comity.dagster_bridge.governed_step import BOUND, CONTENT, GovernedStep
 from comity.dagster_bridge.step_facts import ASSET_KEY, asset_name
 from comity.dagster_bridge.table_formats import FORMATS, MEDIA_TYPES, Format, UnwritableError
-from comity.dagster_bridge.verified_read import InputAsset, Reader
-from comity.node.client import ActuationForm, NodeError, PermittedOutput, TermForm
+from comity.dagster_bridge.verified_read import Found, InputAsset, Reader, decoded_sidecar
+from comity.node.client import (
+    ActuationForm,
+    FormInvalidError,
+    NodeError,
+    NotFoundError,
+    NotPermittedError,
+    PermittedOutput,
+    TermForm,
+)
 from comity.protocol.errors import ConfigError
 from comity.protocol.identifiers import pattern_matches
 
@@ -52,6 +67,8 @@ RECORD: Final = "comity/record"
 COLUMNS_WITHHELD: Final = "comity/columns_withheld"
 ROWS_WITHHELD: Final = "comity/rows_withheld"
 
+PARTNER_BYTES_MAX: Final = 536_870_912
+"""A partner's table in memory, unless configured: a few compressed bytes may stand for any number of values."""
 _INTERMEDIATE: Final = ".intermediate"
 """Below `base`: what passes between the ops of a graph, which is no asset. Dagster's IO manager keeps it."""
 
@@ -81,6 +98,12 @@ class GovernedFilesIOManager(dg.ConfigurableIOManager):
     format: str = Field(default="parquet", description="How own assets are written: parquet or csv.")
     home: str = Field(
         default="", description=f"The node's home, if not {HOME_VARIABLE}; for reads outside of runs."
+    )
+
+    partner_bytes_max: int = Field(
+        default=PARTNER_BYTES_MAX,
+        description="Bytes that one partition of a partner's table may take in memory.",
+        gt=0,
     )
 
     def holds(self, value: object) -> bool:
@@ -133,6 +156,8 @@ class GovernedFilesIOManager(dg.ConfigurableIOManager):
             return self._load(context)
         except UnwritableError as exc:
             raise refused_locally(ReadRefused, f"{shown} is not read: {exc}", [exc.cause]) from exc
+        except FileMissingError as exc:
+            raise missing(f"{shown} is not read: {exc}", shown) from exc
         except (FileError, ConfigError) as exc:
             raise _unusable(ReadRefused, f"{shown} is not read", exc) from exc
 
@@ -140,7 +165,9 @@ class GovernedFilesIOManager(dg.ConfigurableIOManager):
         from comity.dagster_bridge.tables import arrow_table, table_bytes
 
         data = table_bytes(arrow_table(value), self._format())
-        self._own().write(self._own_path(asset, partition), data)
+        path = self._own_path(asset, partition)
+        self._own().finish(path)
+        self._own().write(path, data)
 
     def _write(self, step: GovernedStep, asset: Sequence[str], partition: str, value: object) -> _Written:
         """Write one partition under the permit."""
@@ -151,10 +178,14 @@ class GovernedFilesIOManager(dg.ConfigurableIOManager):
         form = self._format()
         data = table_bytes(restricted.table, form)
         path = self._own_path(asset, partition)
-        published = self._published_path(asset, partition, permitted)
+        published = self._published_path(permitted.asset.partition("/")[0], asset, partition)
         start = step.start(permitted)
         began = time.monotonic()
-        self._own().write(path, data)
+        own = self._own()
+        own.finish(path)
+        own.sweep(path, time.time())
+        # What was there stays readable until the node has recorded what is new.
+        beside = own.write_beside(path, data)
         try:
             answer = step.client.actuate(
                 ActuationForm(
@@ -172,27 +203,28 @@ class GovernedFilesIOManager(dg.ConfigurableIOManager):
                 )
             )
         except NodeError as exc:
-            what = f"{permitted.asset} is written and not recorded; no partner will admit it"
+            if isinstance(exc, (NotPermittedError, FormInvalidError, NotFoundError)):
+                beside.unlink(missing_ok=True)
+            # Where nobody knows whether it was recorded, the next read asks.
+            what = f"{permitted.asset} is not recorded, so what was there before stays"
             raise unanswered(WriteRefused, step.name, what, exc, step.answer) from exc
-        sidecar = _decoded(answer.sidecar)
-        self._own().write(sidecar_of(path), sidecar)
+        sidecar = decoded_sidecar(answer.sidecar)
+        own.write(sidecar_of(beside), sidecar)
+        own.finish(path)
         if published is not None:
             self._shared().write(published, data)
             self._shared().write(sidecar_of(published), sidecar)
         return _Written(permitted, restricted, answer.actuation)
 
-    def _published_path(
-        self, asset: Sequence[str], partition: str, permitted: PermittedOutput
-    ) -> Path | None:
+    def _published_path(self, member: str, asset: Sequence[str], partition: str) -> Path | None:
         """Where a copy for partners goes, if this asset is published."""
         name = f"*/{'/'.join(asset)}"
         if not any(pattern_matches(f"*/{pattern}", name) for pattern in self.publish):
             return None
-        member = permitted.asset.partition("/")[0]
         return self._shared().path([member, *asset], partition, self._format())
 
     def _load(self, context: dg.InputContext) -> object:
-        from comity.dagster_bridge.tables import parse_table, wants_arrow
+        from comity.dagster_bridge.tables import Bounds, parse_table, wants_arrow
 
         step_context = _step_context(context)
         upstream = context.upstream_output
@@ -200,20 +232,51 @@ class GovernedFilesIOManager(dg.ConfigurableIOManager):
         if step_context is None:
             reader = Reader(gate=None, step=None, home=self._home())
         else:
+            step = self._step(step_context, asset.name)
             gate = gate_of(step_context.op_def)
-            reader = Reader(
-                gate=gate if isinstance(gate, Gate) else None,
-                step=self._step(step_context, asset.name),
-                home=self._home(),
+            reader = (
+                Reader(gate, step, self._home(), gate.stated(step_context))
+                if isinstance(gate, Gate)
+                else Reader(gate=None, step=None, home=self._home())
             )
         as_arrow = wants_arrow(context.dagster_type.typing_type)
         values: dict[str, object] = {}
-        for partition in context.asset_partition_keys if context.has_asset_partitions else ("",):
-            file, form = asset.find(str(partition))
+        partitions = context.asset_partition_keys if context.has_asset_partitions else ("",)
+        if not partitions:
+            # As Dagster's own IO managers do: a first partition that reads its predecessor has none.
+            return None
+        for partition in partitions:
             if reader.verifies(asset):
-                reader.verify(asset, str(partition), file)
-            values[str(partition)] = parse_table(file.data, form, as_arrow=as_arrow)
+                found = reader.admitted(asset, str(partition))
+                self._publish_anew(asset, str(partition), found)
+            else:
+                found = asset.find(str(partition))
+            bounds = Bounds(self.partner_bytes_max, found.rows) if asset.partners else None
+            values[str(partition)] = parse_table(
+                found.file.data, found.form, as_arrow=as_arrow, bounds=bounds
+            )
         return next(iter(values.values())) if len(values) == 1 else values
+
+    def _publish_anew(self, asset: InputAsset, partition: str, found: Found) -> None:
+        """Bring the partners' copy of an own file up to it, where its writer ended before it had done so."""
+        governed = read_governed_assets(self._home()) if not asset.partners and self.publish else None
+        if governed is None:
+            return
+        path = self._published_path(governed.member, asset.path, partition)
+        sidecar = read_file(sidecar_of(found.file.path), SIDECAR_BYTES_MAX)
+        if path is None or sidecar is None:
+            return
+        try:
+            shared = read_file(sidecar_of(path), SIDECAR_BYTES_MAX)
+            if shared is None and not found.recovered and not path.exists():
+                # Never published: reading an asset does not publish it.
+                return
+            if shared is None or shared.data != sidecar.data:
+                self._shared().write(path, found.file.data)
+                self._shared().write(sidecar_of(path), sidecar.data)
+        except FileError:
+            # Who reads may not be who publishes. The next write publishes, too.
+            return
 
     def _input(self, key: dg.AssetKey, metadata: Mapping[str, Any]) -> InputAsset:
         name = asset_name(key, metadata)
@@ -263,6 +326,8 @@ class GovernedFilesIOManager(dg.ConfigurableIOManager):
         return Path(home) if home else None
 
     def _intermediate(self) -> dg.IOManager:
+        # It holds whole values, as no permit has restricted them yet.
+        self._own().make_private(_INTERMEDIATE)
         folder = dg.FilesystemIOManager(base_dir=str(Path(self.base) / _INTERMEDIATE))
         return folder.create_io_manager(dg.build_init_resource_context())
 
@@ -312,10 +377,3 @@ def _step_context(context: dg.InputContext) -> StepExecutionContext | None:
 
 def _unusable(kind: type[GovernanceFailure], what: str, exc: FileError | ConfigError) -> GovernanceFailure:
     return refused_locally(kind, f"{what}: {exc}", [TermForm("file_unusable", message=str(exc))])
-
-
-def _decoded(sidecar: str) -> bytes:
-    try:
-        return base64.b64decode(sidecar, validate=True)
-    except ValueError as exc:
-        raise FileError(f"the node's sidecar is not base64: {exc}") from exc

@@ -11,21 +11,24 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from comity.dagster_bridge.dagster_internals import ComputeWatch, StepExecutionContext, current_step
 from comity.dagster_bridge.failures import (
+    INTENT_SHOWN,
     StepRefused,
     not_permitted,
     refused_locally,
     unanswered,
     unavailable,
+    waits_for,
 )
 from comity.dagster_bridge.governed_assets import read_governed_assets
-from comity.dagster_bridge.governed_step import GovernedStep
+from comity.dagster_bridge.governed_step import GovernedStep, Unbound
 from comity.dagster_bridge.measurement import CodeMeasurement, measure_context
+from comity.dagster_bridge.onlooker import Onlooker
 from comity.dagster_bridge.requester import Requester, TicketFacts, encoded_ticket
 from comity.dagster_bridge.step_facts import StepFacts, step_facts
 from comity.node.client import (
@@ -41,10 +44,15 @@ from comity.protocol.errors import ConfigError
 HOME_VARIABLE: Final = "COMITY_HOME"
 """Environment variable: the home of this organization's node."""
 
+NO_RETRY_TAG: Final = "dagster/retry_on_asset_or_op_failure"
+"""Dagster's own: whether its daemon may start a run again after a step of it has failed."""
+
 WAIT_SLICE_S: Final = 20.0
 """How long one request to the node waits: short enough that an interrupted run ends soon."""
 WAIT_MAX_S: Final = 3_600.0
 """How long a step may wait for a decision. Longer holds a worker for nothing: run it again."""
+FIRST_WAIT_S: Final = 5.0
+"""How long the first answer is waited for: members that are up have voted by then."""
 PAUSE_S_MIN: Final = 0.25
 PAUSE_S_MAX: Final = 5.0
 """Between two questions about a deferred intent, where the node answers at once instead of waiting."""
@@ -65,7 +73,7 @@ class GateOptions:
     location: str = ""
     revision: str = ""
     wait_max_s: float = 60.0
-    unbound_reads: Literal["refuse", "allow"] = "refuse"
+    unbound: Unbound = field(default_factory=Unbound)
 
 
 @dataclass(slots=True)
@@ -74,6 +82,7 @@ class _Entry:
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     asked: bool = False
+    stated: frozenset[str] = frozenset()
     step: GovernedStep | None = None
 
 
@@ -106,7 +115,34 @@ class Gate:
         if context is None:
             return None
         step = self.step(context)
-        return None if step is None else step.begin(context, self.options.unbound_reads)
+        if step is None:
+            return Onlooker(context, self.names)
+        return step.begin(context) or Onlooker(context, self.names, step.answer)
+
+    def reported(self, context: StepExecutionContext, event: object) -> object:
+        """What Dagster may see of an event that a step's function reports through its context.
+
+        Raises:
+            GovernanceFailure: nothing.
+        """
+        step = self.step(context)
+        if step is not None and step.judged:
+            return step.watch(context).look(event)
+        return Onlooker(context, self.names, step.answer if step is not None else None).look(event)
+
+    def before_loading(self, manager: object, context: StepExecutionContext, input_name: str) -> None:
+        """Let a manager load an input of a step: none of a refused step is loaded.
+
+        Raises:
+            GovernanceFailure: it may not.
+        """
+        step = self.step(context)
+        if step is not None:
+            step.before_loading(context, manager, input_name)
+
+    def stated(self, context: StepExecutionContext) -> frozenset[str]:
+        """The inputs that the node was told of when the step was asked for; of others it has said nothing."""
+        return self._entry(context).stated
 
     def step(self, context: StepExecutionContext) -> GovernedStep | None:
         """The step with its permit; None where no policy speaks of it.
@@ -114,15 +150,12 @@ class Gate:
         Raises:
             GovernanceFailure: it is refused, still deferred, or nobody knows.
         """
-        key = (context.run_id, context.step.key, context.previous_attempt_count)
-        with self._lock:
-            entry = self._entries.setdefault(key, _Entry())
-            self._entries.move_to_end(key)
-            while len(self._entries) > STEPS_MAX:
-                self._entries.popitem(last=False)
+        entry = self._entry(context)
         with entry.lock:
             if not entry.asked:
-                entry.step = self._ask(context)
+                facts = _facts(context)
+                entry.stated = frozenset(each.asset for each in facts.inputs)
+                entry.step = self._ask(context, facts)
                 entry.asked = True
             return entry.step
 
@@ -154,20 +187,23 @@ class Gate:
         governed = read_governed_assets(self.options.home)
         return None if governed is None else governed.name(assets)
 
-    def _ask(self, context: StepExecutionContext) -> GovernedStep | None:
+    def _entry(self, context: StepExecutionContext) -> _Entry:
+        key = (context.run_id, context.step.key, context.previous_attempt_count)
+        with self._lock:
+            entry = self._entries.setdefault(key, _Entry())
+            self._entries.move_to_end(key)
+            while len(self._entries) > STEPS_MAX:
+                self._entries.popitem(last=False)
+            return entry
+
+    def _ask(self, context: StepExecutionContext, facts: StepFacts) -> GovernedStep | None:
         where = context.step.key
-        try:
-            facts = step_facts(context)
-        except ConfigError as exc:
-            raise refused_locally(
-                StepRefused, str(exc), [TermForm("facts_invalid", message=str(exc))]
-            ) from exc
         try:
             client = self.client()
             form = self._form(facts)
-            answer = self._decided(client, form)
+            answer = self._decided(client, form, context)
         except (NodeUnreachableError, ConfigError) as exc:
-            if self._runs_without_node(facts):
+            if not self._may_govern(facts.concerned):
                 return None
             raise unavailable(where, exc) from exc
         except NodeError as exc:
@@ -175,28 +211,43 @@ class Gate:
         if answer.outcome == "ungoverned":
             if answer.governed_inputs:
                 # No output to judge, but governed inputs: its reads are verified, nothing is attached.
-                return GovernedStep(client, form, facts, answer)
+                return GovernedStep(client, form, facts, answer, self.options.unbound, self._may_govern)
             return None
         if answer.outcome in ("execute", "restrict"):
-            return GovernedStep(client, form, facts, answer)
+            return GovernedStep(client, form, facts, answer, self.options.unbound, self._may_govern)
+        if answer.outcome == "refuse":
+            # A retry policy of the step sees the failure; one of the run reads its tags.
+            context.instance.add_run_tags(context.run_id, {NO_RETRY_TAG: "false"})
         raise not_permitted(where, answer, self.options.wait_max_s)
 
-    def _runs_without_node(self, facts: StepFacts) -> bool:
-        """Whether a step may run although the node gives no answer: the node's own list must rule it out."""
+    def _may_govern(self, assets: frozenset[str]) -> bool:
+        """Whether policy may speak of any of these: the node's own list must rule all of them out."""
         try:
-            return self.names(facts.concerned) is False
+            return self.names(assets) is not False
         except ConfigError:
-            return False
+            return True
 
-    def _decided(self, client: NodeClient, form: StepForm) -> StepAnswer:
-        """Submit the intent and wait until it is decided, at most `wait_max_s`."""
+    def _decided(self, client: NodeClient, form: StepForm, context: StepExecutionContext) -> StepAnswer:
+        """Submit the intent and wait until it is decided, at most `wait_max_s`. The run's log says for what."""
         deadline = self._clock() + self.options.wait_max_s
-        answer = client.submit_step(form)
+        # The first answer is not waited for long: what is waited for is said before, not after.
+        answer = client.submit_step(replace(form, wait_s=min(form.wait_s, FIRST_WAIT_S)))
         pause_s = PAUSE_S_MIN
+        said = ""
         while answer.outcome in ("defer", "held"):
             left_s = deadline - self._clock()
             if left_s <= 0:
                 break
+            needs = waits_for(answer)
+            if needs != said:
+                said = needs
+                context.log.info(
+                    "Comity: step %s waits %.0f s at most for %s (intent %s)",
+                    form.step,
+                    left_s,
+                    needs,
+                    answer.intent[:INTENT_SHOWN],
+                )
             asked_at = self._clock()
             wait_s = min(left_s, WAIT_SLICE_S)
             answer = client.step(answer.intent, wait_s)
@@ -244,3 +295,10 @@ class Gate:
                 while len(self._tickets) > STEPS_MAX:
                     self._tickets.popitem(last=False)
             return self._tickets[facts.run]
+
+
+def _facts(context: StepExecutionContext) -> StepFacts:
+    try:
+        return step_facts(context)
+    except ConfigError as exc:
+        raise refused_locally(StepRefused, str(exc), [TermForm("facts_invalid", message=str(exc))]) from exc

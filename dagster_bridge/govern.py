@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import dagster as dg
 
@@ -15,9 +15,12 @@ from comity.dagster_bridge.dagster_internals import (
     observed_sources,
     ops_of,
     place_gate,
+    place_loading_gate,
     place_observation_gate,
+    place_reporting_gate,
 )
 from comity.dagster_bridge.gate import HOME_VARIABLE, Gate, GateOptions
+from comity.dagster_bridge.governed_step import Choice, Unbound
 from comity.dagster_bridge.measurement import code_root as root_of
 from comity.dagster_bridge.measurement import measure_code
 from comity.dagster_bridge.requester import Requester, ticket_from_file
@@ -40,7 +43,8 @@ def govern(  # noqa: PLR0913  # every option has a default; nobody gives them by
     revision: str = "",
     code_root: Path | str | None = None,
     wait_max_s: float = 60.0,
-    unbound_reads: Literal["refuse", "allow"] = "refuse",
+    unbound_reads: Choice = "refuse",
+    unbound_writes: Choice = "refuse",
 ) -> dg.Definitions:
     """Put a gate before every step of these definitions, however a run is started, and return them.
 
@@ -48,26 +52,29 @@ def govern(  # noqa: PLR0913  # every option has a default; nobody gives them by
     Steps that no policy speaks of run as before. Call it last, on all definitions of the code location.
 
     Args:
-        definitions: every asset, check, job, schedule and sensor of the code location. home: the home of
-        this organization's node; otherwise COMITY_HOME. socket: the node's socket, where its home cannot be
-        read; then `token` is its bridge token. token: see `socket`. purpose: what the runs are for, in the
-        coalition's words; otherwise what the node has for the location. requester: who asks, if not the
-        node's automation credential: signs a launch ticket per run. ticket: a file with a launch ticket
-        signed before, instead of a requester; otherwise COMITY_TICKET. location: name of the code location,
-        if not Dagster's own. revision: the revision of the code, e.g. a commit. code_root: directory whose
-        Python files are measured as the code; otherwise the topmost package around
-            the file that calls this, or that file's directory.
+        definitions: every asset, check, job, schedule and sensor of the code location.
+        home: the home of this organization's node; otherwise COMITY_HOME.
+        socket: the node's socket, where its home cannot be read; then `token` is its bridge token.
+        token: see `socket`.
+        purpose: what the runs are for, in the coalition's words; otherwise what the node has for the
+            location.
+        requester: who asks, if not the node's automation credential: signs a launch ticket per run.
+        ticket: a file with a launch ticket signed before, instead of a requester; otherwise COMITY_TICKET.
+        location: name of the code location, if not Dagster's own.
+        revision: the revision of the code, e.g. a commit.
+        code_root: directory whose Python files are measured as the code; otherwise the topmost package
+            around the file that calls this, or that file's directory.
         wait_max_s: how long a step waits for a decision before it fails as deferred, at most an hour.
         unbound_reads: whether a governed step may read governed inputs past an IO manager that verifies them.
+        unbound_writes: whether a governed step may make what no IO manager binds to lineage, where its permit
+            withholds nothing.
 
     Raises:
         ConfigError: an option is wrong, the code cannot be measured, Dagster is of an unknown version, an
-        asset
-            cannot be governed, or an op is governed already with other options.
+            asset cannot be governed, or an op is governed already with other options.
     """
     check_dagster()
-    if not isinstance(definitions, dg.Definitions):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ConfigError(f"govern() takes dg.Definitions, not {type(definitions).__name__}")
+    _check_definitions(definitions)
     if (socket is None) != (not token):
         raise ConfigError("govern() takes socket and token together, or the node's home alone")
     if requester is not None and ticket is not None:
@@ -84,9 +91,26 @@ def govern(  # noqa: PLR0913  # every option has a default; nobody gives them by
             location=location,
             revision=revision,
             wait_max_s=wait_max_s,
-            unbound_reads=unbound_reads,
+            unbound=Unbound(unbound_reads, unbound_writes),
         )
     )
+    _place(definitions, gate)
+    return definitions
+
+
+def _check_definitions(definitions: object) -> None:
+    if not isinstance(definitions, dg.Definitions):
+        lazily = "; govern what @definitions makes inside of its function: return govern(defs)"
+        raise ConfigError(
+            f"govern() takes dg.Definitions, not {type(definitions).__name__}"
+            + (lazily if callable(definitions) else "")
+        )
+
+
+def _place(definitions: dg.Definitions, gate: Gate) -> None:
+    """Put the gate before everything that a run of these definitions can execute."""
+    place_loading_gate()
+    place_reporting_gate()
     for source in observed_sources(definitions):
         place_observation_gate(source, gate)
     for op in ops_of(definitions):
@@ -95,7 +119,6 @@ def govern(  # noqa: PLR0913  # every option has a default; nobody gives them by
             place_gate(op, gate)
         elif not isinstance(before, Gate) or before.options != gate.options:
             raise ConfigError(f"op {op.name} is governed already, with other options")
-    return definitions
 
 
 def _home(home: Path | str | None) -> Path | None:

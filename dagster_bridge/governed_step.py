@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol, runtime_checkable
+from typing import Any, Final, Literal, Protocol, TypeAlias, runtime_checkable
 
 import dagster as dg
 
-from comity.dagster_bridge.dagster_internals import ComputeWatch, StepExecutionContext
+from comity.dagster_bridge.dagster_internals import (
+    ComputeWatch,
+    StepExecutionContext,
+    keep_attached,
+    reports_values,
+)
 from comity.dagster_bridge.failures import (
     INTENT,
     OUTCOME,
@@ -21,7 +26,9 @@ from comity.dagster_bridge.failures import (
     term_values,
     unanswered,
 )
-from comity.dagster_bridge.step_facts import StepFacts, name_in, named_inputs, partitions_of
+from comity.dagster_bridge.onlooker import require_no_claim
+from comity.dagster_bridge.step_facts import StepFacts, input_key, name_in, named_inputs, partitions_of
+from comity.dagster_bridge.withheld_metadata import without_metadata
 from comity.node.client import (
     NodeClient,
     NodeError,
@@ -33,6 +40,7 @@ from comity.node.client import (
     StepForm,
     TermForm,
 )
+from comity.protocol.errors import ConfigError
 
 CONTENT: Final = "comity/content"
 BOUND: Final = "bound"
@@ -42,6 +50,26 @@ NOT_BOUND: Final = "not bound"
 PERMIT: Final = "comity/permit"
 INPUTS: Final = "comity/inputs"
 INPUTS_NOT_BOUND: Final = "comity/inputs_not_bound"
+METADATA_WITHHELD: Final = "comity/metadata_withheld"
+
+Choice: TypeAlias = Literal["refuse", "allow"]
+
+
+@dataclass(frozen=True, slots=True)
+class Unbound:
+    """Whether governed steps may read or write past an IO manager that binds content.
+
+    Raises:
+        ConfigError: another word. It must not be taken for a permission.
+    """
+
+    reads: Choice = "refuse"
+    writes: Choice = "refuse"
+
+    def __post_init__(self) -> None:
+        for name, value in (("unbound_reads", self.reads), ("unbound_writes", self.writes)):
+            if value not in ("refuse", "allow"):
+                raise ConfigError(f"{name} is {value!r}, not 'refuse' or 'allow'")
 
 
 @runtime_checkable
@@ -65,7 +93,15 @@ class GovernedStep:
     form: StepForm
     facts: StepFacts
     answer: StepAnswer
+    unbound: Unbound
+    may_govern: Callable[[frozenset[str]], bool]
+    """Whether policy may speak of any of these assets."""
     reads: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
+    partner_reads: set[str] = field(default_factory=set[str])
+    """Those of the assets in `reads` that are partners': they are named whole, own ones without the member."""
+    metadata_withheld: int = 0
+    """Entries that the step's functions attached, and that were kept out of Dagster's log."""
+    _said: dict[str, Metadata] = field(default_factory=dict[str, Metadata])
     _begun: bool = False
 
     @property
@@ -77,10 +113,37 @@ class GovernedStep:
     def name(self) -> str:
         return self.facts.unit
 
+    @property
+    def withholds(self) -> bool:
+        """Whether the step's functions see what its outputs may not hold."""
+        return self.answer.outcome == "restrict" or any(
+            output.mode == "restrict" or output.obligations for output in self.answer.outputs
+        )
+
     def verifies(self, asset: str) -> bool:
-        """Whether an input's bytes are to be verified before use."""
+        """Whether the bytes of a stated input are to be verified before use.
+
+        The node names governed inputs by their whole ids. One that is not itself among the stated inputs is
+        an asset of this very member, which they name without it.
+        """
         governed = self.answer.governed_inputs
-        return governed is None or asset in governed or f"{self._member()}/{asset}" in governed
+        if governed is None or asset in governed:
+            return True
+        stated = {each.asset for each in self.facts.inputs}
+        return any(name.partition("/")[2] == asset for name in governed if name not in stated)
+
+    def before_loading(self, context: StepExecutionContext, manager: object, input_name: str) -> None:
+        """Let a manager load an input.
+
+        Raises:
+            ReadRefused: the input is to be verified, and this manager would parse it unverified.
+        """
+        key = input_key(context, input_name)
+        if key is None or isinstance(manager, BindsContent) or self.unbound.reads == "allow":
+            return
+        name = name_in(context, key)
+        if self.verifies(name):
+            raise self._unbound_read([name])
 
     def permitted(self, asset: str, partition: str) -> PermittedOutput:
         """What may be made of an output.
@@ -137,22 +200,29 @@ class GovernedStep:
         except NotPermittedError as exc:
             raise self._start_failed(output, exc) from exc
 
-    def begin(
-        self, context: StepExecutionContext, unbound_reads: Literal["refuse", "allow"]
-    ) -> ComputeWatch | None:
+    def begin(self, context: StepExecutionContext) -> ComputeWatch | None:
         """The step's inputs are loaded and its function is about to run.
 
         Raises:
             GovernanceFailure: an input was read past lineage, or an output could not be held to its permit.
         """
+        extra: Metadata = {}
+        if not self._begun:
+            # Also where there is no output to judge, as in a check: what it reads is governed.
+            extra = self._unbound_inputs(context)
         if not self.judged:
             return None
         if not self._begun:
             self._begun = True
-            extra = self._unbound_inputs(context, unbound_reads)
+            if self.withholds:
+                self._check_types(context)
             for output_name, key in self.outputs_of(context):
                 if not isinstance(_manager_of(context, output_name), BindsContent):
                     self.start_unbound(context, output_name, key, extra)
+        return self.watch(context)
+
+    def watch(self, context: StepExecutionContext) -> ComputeWatch:
+        """Looks at what the step's functions return, yield or report."""
         return _Watch(self, context)
 
     def start_unbound(
@@ -162,10 +232,11 @@ class GovernedStep:
         key: dg.AssetKey,
         extra: Metadata | None = None,
     ) -> None:
-        """Begin an output whose bytes the bridge does not see: only an unrestricted permit allows it.
+        """Begin an output whose bytes the bridge does not see.
 
         Raises:
-            WriteRefused: the permit withholds something, which nothing here could keep out.
+            WriteRefused: the permit withholds something, which nothing here could keep out; or whoever wrote
+                the definitions has not said that such outputs are wanted.
         """
         asset = name_in(context, key)
         outputs = [self.permitted(asset, partition) for partition in partitions_of(context, key)]
@@ -179,12 +250,33 @@ class GovernedStep:
                     [TermForm("restriction_not_enforceable", {"asset": output.asset})],
                     self.answer,
                 )
+        # One unit may make governed assets and others: these are listed in its permit, and no more.
+        if self.unbound.writes == "refuse" and self.may_govern(self.facts.origins | {asset}):
+            raise refused_locally(
+                WriteRefused,
+                f"{outputs[0].asset} is governed, and {_writer(context, output_name)} binds no content to"
+                " lineage, so nobody could verify what is made: return a table and give the asset"
+                " GovernedFilesIOManager, or allow it with govern(defs, unbound_writes='allow')",
+                [TermForm("output_not_bound", {"asset": outputs[0].asset})],
+                self.answer,
+            )
         for output in outputs:
             self.start(output)
-        context.add_output_metadata(
-            {**self.output_metadata(outputs[0]), CONTENT: dg.MetadataValue.text(NOT_BOUND), **(extra or {})},
-            output_name=output_name,
-        )
+        said = {
+            **self.output_metadata(outputs[0]),
+            CONTENT: dg.MetadataValue.text(NOT_BOUND),
+            **(extra or {}),
+        }
+        self._said[output_name] = said
+        context.add_output_metadata(said, output_name=output_name)
+
+    def passed_on(self, context: StepExecutionContext, result: object) -> object:
+        """What Dagster may see of a result: where something is withheld, its values alone."""
+        if not self.withholds and not self._holds_more(result):
+            return result
+        result, taken = without_metadata(result)
+        self.metadata_withheld += taken + keep_attached(context, self._said)
+        return result
 
     def output_metadata(self, output: PermittedOutput) -> Metadata:
         """What a materialization says of the decision that allowed it."""
@@ -195,10 +287,17 @@ class GovernedStep:
         }
         if output.obligations:
             metadata["comity/obligations"] = dg.MetadataValue.json(term_values(output.obligations))
+        if self.metadata_withheld:
+            metadata[METADATA_WITHHELD] = dg.MetadataValue.int(self.metadata_withheld)
         if self.reads:
+            member = output.asset.partition("/")[0]
             metadata[INPUTS] = dg.MetadataValue.json(
                 [
-                    {"asset": asset, "partition": partition, "actuation": actuation}
+                    {
+                        "asset": asset if asset in self.partner_reads else f"{member}/{asset}",
+                        "partition": partition,
+                        "actuation": actuation,
+                    }
                     for (asset, partition), actuation in sorted(self.reads.items())
                 ]
             )
@@ -212,9 +311,28 @@ class GovernedStep:
             if key is not None and name_in(context, key) in made:
                 yield output.name, key
 
-    def _member(self) -> str:
-        """The member that this node is, as the ids of the outputs say it."""
-        return self.answer.outputs[0].asset.partition("/")[0] if self.answer.outputs else ""
+    def _holds_more(self, result: object) -> bool:
+        """Whether a result is a table with columns that a permit for the declared ones does not cover."""
+        declared = {column for output in self.answer.outputs for column in output.columns}
+        if not declared:
+            return False
+        from comity.dagster_bridge.tables import names_of
+
+        carries = isinstance(result, (dg.Output, dg.MaterializeResult))
+        return not names_of(_value_of(result) if carries else result) <= declared
+
+    def _check_types(self, context: StepExecutionContext) -> None:
+        """Refuse outputs whose type's check would tell Dagster of values that the permit withholds."""
+        for output in context.op_def.output_defs:
+            if reports_values(output.dagster_type):
+                raise refused_locally(
+                    WriteRefused,
+                    f"what step {self.name} makes may be written only in part, and the check of its type"
+                    f" {output.dagster_type.display_name} would report on the whole: annotate the output as"
+                    " a plain pandas.DataFrame or pyarrow.Table",
+                    [TermForm("type_reports_values", {"type": output.dagster_type.display_name})],
+                    self.answer,
+                )
 
     def _start(self, output: PermittedOutput) -> StartAnswer:
         try:
@@ -230,9 +348,7 @@ class GovernedStep:
         what = f"the work on {output.asset} may not start"
         return unanswered(StepRefused, self.name, what, exc, self.answer)
 
-    def _unbound_inputs(
-        self, context: StepExecutionContext, unbound_reads: Literal["refuse", "allow"]
-    ) -> Metadata:
+    def _unbound_inputs(self, context: StepExecutionContext) -> Metadata:
         """Refuse, or list, the governed inputs that no verifying IO manager has loaded."""
         read = {asset for asset, _ in self.reads}
         asked = {each.asset for each in self.facts.inputs}
@@ -240,16 +356,19 @@ class GovernedStep:
         unbound = sorted(name for name in names - read if self.verifies(name))
         if not unbound:
             return {}
-        if unbound_reads == "refuse":
-            raise refused_locally(
-                ReadRefused,
-                f"step {self.name} reads {', '.join(unbound)} without verification: load it as an input"
-                " through an IO manager that binds content (GovernedFilesIOManager), or allow it with"
-                " govern(defs, unbound_reads='allow')",
-                [TermForm("input_not_bound", {"asset": name}) for name in unbound],
-                self.answer,
-            )
+        if self.unbound.reads == "refuse":
+            raise self._unbound_read(unbound)
         return {INPUTS_NOT_BOUND: dg.MetadataValue.json(unbound)}
+
+    def _unbound_read(self, names: Sequence[str]) -> GovernanceFailure:
+        return refused_locally(
+            ReadRefused,
+            f"step {self.name} reads {', '.join(names)} without verification: load it as an input"
+            " through an IO manager that binds content (GovernedFilesIOManager), or allow it with"
+            " govern(defs, unbound_reads='allow')",
+            [TermForm("input_not_bound", {"asset": name}) for name in names],
+            self.answer,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,22 +378,30 @@ class _Watch:
     step: GovernedStep
     context: StepExecutionContext
 
-    def look(self, result: object) -> None:
-        """Hold back results that would reach Dagster past an IO manager that keeps to the permit.
+    def look(self, result: object) -> object:
+        """What Dagster may see of a result.
+
+        Results that would reach Dagster past an IO manager that keeps to the permit are held back.
 
         Raises:
             WriteRefused: such a result, where the permit is restricted or does not list it.
         """
-        if isinstance(result, dg.AssetMaterialization):
-            self._look_at_materialization(result)
-        elif isinstance(result, dg.MaterializeResult):
-            for output_name, key in self.step.outputs_of(self.context):
-                manager = _manager_of(self.context, output_name)
-                if (result.asset_key or key) != key or not isinstance(manager, BindsContent):
-                    continue
-                if not manager.holds(_value_of(result)):
-                    # Dagster gives such a result to no IO manager: the function has written by itself.
-                    self.step.start_unbound(self.context, output_name, key)
+        given: Any = result
+        require_no_claim(self.context, given, self.step.answer)
+        if isinstance(given, dg.AssetMaterialization):
+            self._look_at_materialization(given)
+        elif isinstance(given, dg.MaterializeResult):
+            self._look_at_result(given.asset_key, _value_of(given))
+        return self.step.passed_on(self.context, result)
+
+    def _look_at_result(self, asset_key: dg.AssetKey | None, value: object) -> None:
+        for output_name, key in self.step.outputs_of(self.context):
+            manager = _manager_of(self.context, output_name)
+            if (asset_key or key) != key or not isinstance(manager, BindsContent):
+                continue
+            if not manager.holds(value):
+                # Dagster gives such a result to no IO manager: the function has written by itself.
+                self.step.start_unbound(self.context, output_name, key)
 
     def _look_at_materialization(self, event: dg.AssetMaterialization) -> None:
         keys = {key for _, key in self.step.outputs_of(self.context)}
@@ -298,6 +425,14 @@ def _manager_of(context: StepExecutionContext, output_name: str) -> object:
     if output.dagster_type.is_nothing:
         return None
     return getattr(context.resources, output.io_manager_key)
+
+
+def _writer(context: StepExecutionContext, output_name: str) -> str:
+    """Who writes an output, in words."""
+    manager = _manager_of(context, output_name)
+    if manager is None or isinstance(manager, BindsContent):
+        return "its function, which returns no value,"
+    return f"its IO manager ({type(manager).__name__})"
 
 
 def _value_of(result: Any) -> object:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import logging
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
@@ -13,9 +16,18 @@ import dagster as dg
 import msgspec
 
 from comity.dagster_bridge.failures import term_values
+from comity.dagster_bridge.files import (
+    SIDECAR_BYTES_MAX,
+    SIDECAR_ENDING,
+    FileError,
+    read_file,
+    slot_of_file,
+)
 from comity.dagster_bridge.gate import HOME_VARIABLE
+from comity.dagster_bridge.governed_assets import read_governed_assets
 from comity.dagster_bridge.step_facts import ASSET_KEY, COLUMN_SCHEMA
-from comity.node.client import NodeClient, NodeUnreachableError, PartnerAsset
+from comity.dagster_bridge.table_formats import FORMATS
+from comity.node.client import NodeClient, NodeError, NodeUnreachableError, PartnerAsset, ReadForm
 from comity.protocol.errors import ConfigError
 
 CACHE_FILE: Final = "partner-assets.json"
@@ -23,20 +35,35 @@ CACHE_FILE: Final = "partner-assets.json"
 verified when they are read, whatever this file says."""
 CACHE_BYTES_MAX: Final = 16 * 1_048_576
 PARTITIONS_MAX: Final = 10_000
-"""Partitions of one partner asset: as many as an intent can have made."""
+"""Partitions of one partner asset: as many as an intent can have made. Of more, the newest are shown."""
+EXCHANGE_FILES_MAX: Final = 100_000
+"""Files of the exchange that are looked through: whoever shares the folder can fill it."""
+SHOWN_MAX: Final = 1_000
+"""Published partitions that one call has the node look at; the next call goes on with the others."""
+_NO_DIGEST: Final = "0" * 64
+"""No bytes are read here: only the records beside them are shown to the node."""
+
+
+log = logging.getLogger("comity.dagster_bridge")
 
 
 def partner_assets(
     home: Path | str | None = None,
     *,
+    exchange: Path | str | None = None,
     client: NodeClient | None = None,
     io_manager_key: str = "io_manager",
     group_name: str = "partners",
 ) -> list[dg.AssetSpec]:
-    """External assets for what partners publish, keyed `<member>/<path>`.
+    """External assets for what partners publish, keyed `<member>/<path>`, partitions included.
+
+    What is published is what lies in the exchange with its records; the node says what of it has sound lineage.
+    What Dagster cannot hold is left out, with a warning in the log: no partner stops the definitions of another.
 
     Args:
         home: the home of this organization's node; otherwise COMITY_HOME.
+        exchange: the directory shared with partners, as the IO manager has it. Without it these are the assets
+            whose lineage the node holds, published or not, and their columns are not shown.
         client: a client of the node, instead of its home.
         io_manager_key: the IO manager that reads them; it must verify (GovernedFilesIOManager).
         group_name: the asset group that they appear in.
@@ -51,8 +78,13 @@ def partner_assets(
         if place is None:
             raise ConfigError(f"no node is named: set {HOME_VARIABLE}, or give partner_assets(home=...)")
         client = NodeClient.of_home(place)
+    # A wrong name of a group is the caller's, and is said before anything of a partner is looked at.
+    dg.AssetSpec("named", group_name=group_name)
+    published = _published(Path(exchange)) if exchange is not None else None
     try:
         assets = client.partner_assets()
+        if published is not None and _show(client, place, published, assets):
+            assets = client.partner_assets()
     except NodeUnreachableError:
         cached = _read_cache(place)
         if cached is None:
@@ -60,18 +92,130 @@ def partner_assets(
         assets = cached
     else:
         _write_cache(place, assets)
+    if published is None:
+        assets = [replace(row, columns=[]) for row in assets]
+    else:
+        assets = [row for row in assets if (row.asset, row.partition) in published]
     ordered = sorted(assets, key=lambda each: (each.asset, each.partition))
-    return [
-        _spec(asset, list(rows), group_name).with_io_manager_key(io_manager_key)
+    specs = (
+        _spec_if_possible(asset, list(rows), group_name, io_manager_key)
         for asset, rows in groupby(ordered, key=lambda each: each.asset)
-    ]
+    )
+    return [spec for spec in specs if spec is not None]
+
+
+def _published(exchange: Path) -> dict[tuple[str, str], Path]:
+    """The asset partitions that lie in the exchange with a sidecar, and where that is. Names are not trusted."""
+    found: dict[tuple[str, str], Path] = {}
+    seen = 0
+    for folder, folders, files in os.walk(exchange):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            seen += 1
+            if seen > EXCHANGE_FILES_MAX:
+                log.warning(
+                    "%s holds more than %d files; the others are left out", exchange, EXCHANGE_FILES_MAX
+                )
+                return found
+            if not name.endswith(SIDECAR_ENDING):
+                continue
+            sidecar = Path(folder) / name
+            below = sidecar.with_name(name.removesuffix(SIDECAR_ENDING)).relative_to(exchange)
+            slot = slot_of_file(below, FORMATS)
+            if slot is not None and len(slot[0]) > 1:
+                found["/".join(slot[0]), slot[1]] = sidecar
+    return found
+
+
+def _show(
+    client: NodeClient,
+    home: Path | None,
+    published: Mapping[tuple[str, str], Path],
+    known: Iterable[PartnerAsset],
+) -> bool:
+    """Have the node look at what vouches for those published slots that it does not know. Whether there were any.
+
+    Raises:
+        NodeUnreachableError: nobody answers.
+    """
+    own = _own_member(home)
+    held = {(row.asset, row.partition) for row in known}
+    unknown = [slot for slot in published if slot not in held and slot[0].partition("/")[0] != own]
+    if len(unknown) > SHOWN_MAX:
+        log.warning("%d published partitions are new; %d of them are looked at now", len(unknown), SHOWN_MAX)
+    for asset, partition in unknown[:SHOWN_MAX]:
+        try:
+            sidecar = read_file(published[asset, partition], SIDECAR_BYTES_MAX)
+            if sidecar is not None:
+                encoded = base64.b64encode(sidecar.data).decode("ascii")
+                client.read(
+                    ReadForm(
+                        intent="",
+                        asset=asset,
+                        partition=partition,
+                        digest=_NO_DIGEST,
+                        size=0,
+                        sidecar=encoded,
+                    )
+                )
+        except NodeUnreachableError:
+            raise
+        except (NodeError, FileError) as exc:
+            log.warning("%a %a is left out: %s", asset, partition, exc)
+    return bool(unknown)
+
+
+def _own_member(home: Path | None) -> str:
+    try:
+        governed = read_governed_assets(home)
+    except ConfigError:
+        return ""
+    return governed.member if governed is not None else ""
+
+
+def _spec_if_possible(
+    asset: str, rows: list[PartnerAsset], group_name: str, io_manager_key: str
+) -> dg.AssetSpec | None:
+    """The external asset, or None where Dagster takes no such asset."""
+    try:
+        return _spec(asset, rows, group_name).with_io_manager_key(io_manager_key)
+    except Exception as exc:  # noqa: BLE001  # whatever Dagster minds must not stop everybody's definitions
+        log.warning(
+            "the partner's asset %a is left out: Dagster does not take it (%s)", asset, type(exc).__name__
+        )
+        return None
+
+
+def _partitions(asset: str, rows: list[PartnerAsset]) -> list[str]:
+    """The partitions that Dagster can hold, the newest of too many, in the order of their names."""
+    newest_first = sorted(rows, key=lambda each: (each.made_at, each.partition), reverse=True)
+    held: list[str] = []
+    for row in newest_first:
+        if not row.partition:
+            continue
+        try:
+            dg.StaticPartitionsDefinition([row.partition])
+        except Exception as exc:  # noqa: BLE001  # see _spec_if_possible
+            log.warning(
+                "partition %a of %a is left out: Dagster does not take it (%s)",
+                row.partition,
+                asset,
+                type(exc).__name__,
+            )
+            continue
+        held.append(row.partition)
+    if len(held) > PARTITIONS_MAX:
+        log.warning("%a has %d partitions; the newest %d are kept", asset, len(held), PARTITIONS_MAX)
+    return sorted(held[:PARTITIONS_MAX])
 
 
 def _spec(asset: str, rows: list[PartnerAsset], group_name: str) -> dg.AssetSpec:
-    newest = max(rows, key=lambda each: (each.made_at, each.generation))
-    partitions = [each.partition for each in rows if each.partition]
-    if len(partitions) > PARTITIONS_MAX:
-        raise ConfigError(f"{asset} has more than {PARTITIONS_MAX} partitions")
+    partitions = _partitions(asset, rows)
+    among = set(partitions) or {""}
+    # Raises where no partition is left: then there is no such asset to show.
+    newest = max(
+        (row for row in rows if row.partition in among), key=lambda each: (each.made_at, each.generation)
+    )
     governance = newest.governance
     metadata: dict[str, Any] = {
         ASSET_KEY: asset,
@@ -89,7 +233,8 @@ def _spec(asset: str, rows: list[PartnerAsset], group_name: str) -> dg.AssetSpec
         "comity/restrictions": dg.MetadataValue.json(term_values(governance.restrictions)),
     }
     if newest.columns:
-        columns = [dg.TableColumn(name=name) for name in newest.columns]
+        # A record names columns, not their types; Dagster would call them all strings.
+        columns = [dg.TableColumn(name=name, type="unknown") for name in newest.columns]
         metadata[COLUMN_SCHEMA] = dg.TableSchema(columns=columns)
     return dg.AssetSpec(
         key=dg.AssetKey(asset.split("/")),

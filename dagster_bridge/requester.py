@@ -49,7 +49,17 @@ def ticket_from_file(path: Path) -> Requester:
     Raises:
         ConfigError: the file cannot be read, is empty or too long.
     """
-    return Requester(credential="", sign_ticket=lambda _: _ticket_bytes(path))
+    return Requester(credential="", sign_ticket=_TicketFile(path))
+
+
+@dataclass(frozen=True, slots=True)
+class _TicketFile:
+    """Gives the ticket that lies in a file. Equal for equal files: definitions may be governed twice."""
+
+    path: Path
+
+    def __call__(self, _: TicketFacts) -> bytes:
+        return _ticket_bytes(self.path)
 
 
 def encoded_ticket(ticket: bytes) -> str:

@@ -12,7 +12,11 @@ from typing import Any, Final
 
 import dagster as dg
 
-from comity.dagster_bridge.dagster_internals import StepExecutionContext, partition_loading_context
+from comity.dagster_bridge.dagster_internals import (
+    StepExecutionContext,
+    location_of,
+    partition_loading_context,
+)
 from comity.node.client import InputForm, OutputForm
 from comity.protocol.errors import ConfigError
 from comity.protocol.limits import ITEMS_MAX
@@ -84,7 +88,7 @@ def step_facts(context: StepExecutionContext) -> StepFacts:
         run=context.run_id,
         job=context.job_def.name,
         unit=context.node_handle.root.name if assets_def is not None else context.step.key,
-        location=public.location_name or "",
+        location=location_of(context),
         outputs=tuple(_outputs(context, made, partitions)),
         inputs=_inputs(context, made, read, partitions),
         checks=tuple(
@@ -108,14 +112,21 @@ def partitions_of(context: StepExecutionContext, key: dg.AssetKey) -> tuple[str,
 
 def named_inputs(context: StepExecutionContext, *, loaded: bool = False) -> Iterator[dg.AssetKey]:
     """The assets of others that this very op names as inputs; with `loaded`, those that Dagster loads."""
-    layer = context.job_def.asset_layer
     own = context.assets_def.keys if context.assets_def is not None else frozenset[dg.AssetKey]()
     for step_input in context.step.step_inputs:
-        key = layer.get_asset_key_for_node_input(context.node_handle, step_input.name)
+        key = input_key(context, step_input.name)
         if key is None or key in own:
             continue
         if not loaded or not context.op_def.input_def_named(step_input.name).dagster_type.is_nothing:
             yield key
+
+
+def input_key(context: StepExecutionContext, input_name: str) -> dg.AssetKey | None:
+    """The asset that an input of this very op is; None for a value that is no asset."""
+    # An op outside of any asset may name one itself: dg.In(asset_key=...).
+    named = context.op_def.input_def_named(input_name).hardcoded_asset_key
+    layer = context.job_def.asset_layer
+    return named or layer.get_asset_key_for_node_input(context.node_handle, input_name)
 
 
 def name_in(context: StepExecutionContext, key: dg.AssetKey) -> str:
@@ -203,4 +214,5 @@ def _declared_columns(metadata: Mapping[str, Any]) -> list[str] | None:
     schema = declared.schema if isinstance(declared, dg.TableSchemaMetadataValue) else declared
     if not isinstance(schema, dg.TableSchema):
         return None
-    return [column.name for column in schema.columns]
+    # A schema without columns declares none: it must not read as a table that has none to protect.
+    return [column.name for column in schema.columns] or None

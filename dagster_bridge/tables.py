@@ -7,11 +7,12 @@ pyarrow.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, ParamSpec, TypeAlias, TypeVar, cast
 
 from comity.dagster_bridge.table_formats import Format, UnwritableError
 from comity.node.client import PermittedOutput, TermForm, WithheldForm
@@ -22,6 +23,13 @@ pc: Any = importlib.import_module("pyarrow.compute")
 pq: Any = importlib.import_module("pyarrow.parquet")
 pd: Any = importlib.import_module("pandas")
 
+_ARROW_ERRORS: Final = (pa.ArrowException, TypeError, ValueError, OverflowError)
+"""What Arrow and pandas raise where they cannot convert. The text holds values, so it is not repeated: a
+withheld one would reach Dagster's event log."""
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
 Table: TypeAlias = Any
 """A pyarrow.Table."""
 MIN_GROUP_ROWS: Final = "min_group_rows"
@@ -31,8 +39,24 @@ ROW_GROUP_ROWS: Final = 1_048_576
 """Rows per Parquet row group, fixed so that equal tables give equal bytes."""
 VALUES_MAX: Final = 10_000
 """Values that one obligation's report names; they stay in the node's own store."""
+_KINDS_SHOWN: Final = 8
+"""Types of values that an error names."""
 ROUNDS_MAX: Final = 64
 """Passes over all obligations until none takes out a row any more."""
+
+
+BATCH_ROWS: Final = 16_384
+"""Rows of a partner's file that are read at once: a few megabytes of common tables."""
+CELL_BYTES_MIN: Final = 8
+"""What a cell takes in memory: a number, or a reference to an object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a table that somebody else made may be: bytes in memory, and the rows that its record says."""
+
+    bytes_max: int
+    rows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +72,46 @@ class Restricted:
         return sum(each.rows for each in self.withheld)
 
 
+def _shows_no_value(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Let no error of Arrow, pandas or a value's own class out: its text may hold what is to be withheld.
+
+    The one place where foreign exceptions become ours. Nothing of the foreign one is chained.
+    """
+
+    @functools.wraps(function)
+    def shielded(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        kind = ""
+        try:
+            return function(*args, **kwargs)
+        except UnwritableError:
+            raise
+        except Exception as exc:  # noqa: BLE001  # a value's own class may raise anything
+            kind = type(exc).__name__
+        raise _unwritable("not_a_table", f"the table cannot be handled: {kind}")
+
+    return shielded
+
+
 def is_table(value: object) -> bool:
     """Whether a value is a table that can be written: a pandas DataFrame or an Arrow table."""
     return isinstance(value, (pd.DataFrame, pa.Table))
 
 
+def names_of(value: object) -> frozenset[object]:
+    """The names of a table's columns, or of several tables'; none for anything else."""
+    if isinstance(value, pd.DataFrame):
+        frame: Any = value
+        return frozenset(frame.columns)
+    if isinstance(value, pa.Table):
+        table: Table = value
+        return frozenset(table.column_names)
+    if isinstance(value, Mapping):
+        several = cast("Mapping[object, object]", value)
+        return frozenset(name for each in several.values() if is_table(each) for name in names_of(each))
+    return frozenset()
+
+
+@_shows_no_value
 def arrow_table(value: object) -> Table:
     """A value as an Arrow table.
 
@@ -60,8 +119,7 @@ def arrow_table(value: object) -> Table:
 
     Raises:
         UnwritableError: it is no table, its columns have no distinct text names, its index has names, or a
-        column
-            holds values that Arrow cannot write.
+            column holds values that Arrow cannot write.
     """
     if isinstance(value, pd.DataFrame):
         frame: Any = value
@@ -70,12 +128,17 @@ def arrow_table(value: object) -> Table:
         _check_names(list(frame.columns))
         try:
             return pa.Table.from_pandas(frame, preserve_index=False)
-        except (pa.ArrowException, TypeError, ValueError, OverflowError) as exc:
-            raise _unwritable("column_not_writable", f"a column cannot be written: {exc}") from exc
+        except _ARROW_ERRORS:
+            raise _column_not_writable(frame) from None
     if isinstance(value, pa.Table):
         table: Table = value
         _check_names(list(table.column_names))
         return table
+    if value is None:
+        raise _unwritable(
+            "not_a_table",
+            "there is no value to write: annotate a function that returns nothing with -> None, and nothing is",
+        )
     raise _unwritable(
         "not_a_table",
         f"a {type(value).__name__} is no table: return a pandas DataFrame or an Arrow table, or give this"
@@ -83,12 +146,13 @@ def arrow_table(value: object) -> Table:
     )
 
 
+@_shows_no_value
 def restrict(value: object, permitted: PermittedOutput) -> Restricted:
     """Take out of a table what its permit withholds: rows first, for which withheld columns may count.
 
     Raises:
-        UnwritableError: it is no table, an obligation is unknown or cannot be met, or no permitted column
-        is left.
+        UnwritableError: it is no table, an obligation is unknown or cannot be met, no permitted column is
+            left, or one nests fields that the permit cannot name.
     """
     obligations = [_min_group_rows(term) for term in permitted.obligations]
     if isinstance(value, pd.DataFrame) and (permitted.columns or not permitted.all_columns):
@@ -101,6 +165,7 @@ def restrict(value: object, permitted: PermittedOutput) -> Restricted:
     else:
         dropped = []
     table = arrow_table(value)
+    narrowed = permitted.mode == "restrict" or bool(obligations)
     kept, withheld = _meet_obligations(table, obligations)
     if withheld:
         table = table.filter(kept)
@@ -110,11 +175,14 @@ def restrict(value: object, permitted: PermittedOutput) -> Restricted:
         if not names:
             raise _unwritable("columns_none_permitted", "the permit allows none of the table's columns")
         table = table.select(names)
-    if permitted.mode == "restrict":
+        if permitted.mode == "restrict" and not permitted.all_columns:
+            _check_flat(table)
+    if narrowed or dropped:
         table = _without_unused_values(table)
     return Restricted(table, tuple(sorted(dropped)), tuple(withheld))
 
 
+@_shows_no_value
 def table_bytes(table: Table, form: Format) -> bytes:
     """Write a table: the same bytes for the same table, whatever its chunks and metadata.
 
@@ -126,28 +194,71 @@ def table_bytes(table: Table, form: Format) -> bytes:
         if form == "csv":
             table.to_pandas().to_csv(sink, index=False, lineterminator="\n")
         else:
-            schema = pa.schema([field.remove_metadata() for field in table.schema])
-            plain = pa.Table.from_arrays(table.combine_chunks().columns, schema=schema)
+            schema = pa.schema([_bare(field) for field in table.schema])
+            columns = [column.cast(field.type) for column, field in zip(table.columns, schema, strict=True)]
+            plain = pa.Table.from_arrays(columns, schema=schema).combine_chunks()
             pq.write_table(plain, sink, compression="zstd", version="2.6", row_group_size=ROW_GROUP_ROWS)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as exc:
-        raise _unwritable("column_not_writable", f"the table cannot be written as {form}: {exc}") from exc
+    except _ARROW_ERRORS:
+        kinds = ", ".join(f"{field.name} {field.type}" for field in table.schema)
+        raise _unwritable("column_not_writable", f"no {form} file can hold all of {kinds}") from None
     return sink.getvalue()
 
 
-def parse_table(data: bytes, form: Format, *, as_arrow: bool) -> object:
+@_shows_no_value
+def parse_table(data: bytes, form: Format, *, as_arrow: bool, bounds: Bounds | None = None) -> object:
     """Read a table from bytes that were verified before: a pandas DataFrame, or an Arrow table.
 
+    Args:
+        bounds: what the table may be, where somebody else made it.
+
     Raises:
-        UnwritableError: the bytes are no such table.
+        UnwritableError: the bytes are no such table, or it is larger than it may be.
     """
     try:
         if form == "csv":
+            if bounds is not None:
+                _check_csv(data, bounds)
             frame: Any = pd.read_csv(io.BytesIO(data))
             return pa.Table.from_pandas(frame, preserve_index=False) if as_arrow else frame
-        table = pq.ParquetFile(pa.BufferReader(data)).read()
+        file = pq.ParquetFile(pa.BufferReader(data))
+        table = file.read() if bounds is None else _read_within(file, bounds)
         return table if as_arrow else table.to_pandas()
-    except (pa.ArrowException, ValueError, OSError) as exc:
-        raise _unwritable("not_a_table", f"the bytes are no {form} table: {exc}") from exc
+    except (pa.ArrowException, ValueError, OSError):
+        raise _unwritable("not_a_table", f"the bytes are no {form} table") from None
+
+
+def _read_within(file: Any, bounds: Bounds) -> Table:
+    """Read a Parquet file some rows at a time: a few bytes of it may stand for any number of values."""
+    rows = int(file.metadata.num_rows)
+    if bounds.rows is not None and rows != bounds.rows:
+        raise _unwritable(
+            "rows_not_as_signed", f"the file says {rows} rows, its record {bounds.rows}", rows=rows
+        )
+    _check_size(rows * len(file.schema_arrow.names) * CELL_BYTES_MIN, bounds)
+    size = 0
+    batches: list[Any] = []
+    for batch in file.iter_batches(batch_size=BATCH_ROWS):
+        size += batch.nbytes
+        _check_size(size, bounds)
+        batches.append(batch)
+    return pa.Table.from_batches(batches, schema=file.schema_arrow)
+
+
+def _check_csv(data: bytes, bounds: Bounds) -> None:
+    """A line that ends early has as many cells as the first one."""
+    lines = data.count(b"\n") + data.count(b"\r")
+    columns = data.partition(b"\n")[0].count(b",") + 1
+    _check_size(len(data) + lines * columns * CELL_BYTES_MIN, bounds)
+
+
+def _check_size(size: int, bounds: Bounds) -> None:
+    if size > bounds.bytes_max:
+        raise _unwritable(
+            "table_too_large",
+            f"the table takes more than {bounds.bytes_max} bytes in memory, the bound on what partners make:"
+            " give the IO manager a larger partner_bytes_max if it is wanted",
+            bytes_max=bounds.bytes_max,
+        )
 
 
 def wants_arrow(annotation: object) -> bool:
@@ -242,10 +353,8 @@ def _group_codes(column: Any) -> tuple[Any, list[str]]:
         array = pc.if_else(pc.is_nan(array), None, array)
     try:
         encoded = array.dictionary_encode()
-    except pa.ArrowException as exc:
-        raise _unwritable(
-            "obligation_column_invalid", f"rows cannot be grouped by a {array.type}: {exc}"
-        ) from exc
+    except pa.ArrowException:
+        raise _unwritable("obligation_column_invalid", f"rows cannot be grouped by a {array.type}") from None
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype("int64")
     return codes, [_text(value) for value in encoded.dictionary.to_pylist()]
 
@@ -263,7 +372,15 @@ def _text(value: object) -> str:
 def _without_unused_values(table: Table) -> Table:
     """The table with dictionaries that hold what its rows use: other values would tell what was withheld."""
     for position, field in enumerate(table.schema):
-        if pa.types.is_dictionary(field.type):
+        if _nests_extension(field.type):
+            # What it keeps beside its values is its own: neither its parameters nor its storage can be narrowed.
+            raise _unwritable(
+                "column_not_restrictable",
+                f"column {field.name!r} has an extension type, which may hold withheld values: cast it to a"
+                " plain type",
+                column=field.name,
+            )
+        if pa.types.is_dictionary(field.type) and not _nests_dictionary(field.type.value_type):
             column = _compacted(table.column(position))
             table = table.set_column(position, pa.field(field.name, column.type, field.nullable), column)
         elif _nests_dictionary(field.type):
@@ -295,4 +412,70 @@ def _compacted(column: Any) -> Any:
 def _nests_dictionary(kind: Any) -> bool:
     if pa.types.is_dictionary(kind):
         return True
-    return any(_nests_dictionary(kind.field(index).type) for index in range(kind.num_fields))
+    return any(_nests_dictionary(field.type) for field in _fields_of(kind))
+
+
+def _nests_extension(kind: Any) -> bool:
+    if isinstance(kind, pa.BaseExtensionType):
+        return True
+    if pa.types.is_dictionary(kind):
+        return _nests_extension(kind.value_type)
+    return any(_nests_extension(field.type) for field in _fields_of(kind))
+
+
+def _fields_of(kind: Any) -> list[Any]:
+    """The fields inside of a type: one for a list, several for a structure."""
+    if isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+    return [kind.field(index) for index in range(kind.num_fields)]
+
+
+def _check_flat(table: Table) -> None:
+    """Refuse columns that hold named fields: a permit names columns, and a field may be a withheld one."""
+    for field in table.schema:
+        if _nests_fields(field.type):
+            raise _unwritable(
+                "column_not_restrictable",
+                f"column {field.name!r} holds fields of its own, which a permit for columns cannot withhold:"
+                " make each a column",
+                column=field.name,
+            )
+
+
+def _nests_fields(kind: Any) -> bool:
+    # A map is a list of structures to Arrow. Its keys are values, and may name anything.
+    named = pa.types.is_struct(kind) or pa.types.is_union(kind)
+    return named or any(_nests_fields(field.type) for field in _fields_of(kind))
+
+
+def _bare(field: Any) -> Any:
+    """A field without metadata, however deep: Parquet keeps Arrow's schema whole."""
+    kind = field.type
+    inner = [] if isinstance(kind, pa.BaseExtensionType) else [_bare(each) for each in _fields_of(kind)]
+    if pa.types.is_struct(kind):
+        kind = pa.struct(inner)
+    elif pa.types.is_large_list(kind):
+        kind = pa.large_list(inner[0])
+    elif pa.types.is_list(kind):
+        kind = pa.list_(inner[0])
+    elif pa.types.is_fixed_size_list(kind):
+        kind = pa.list_(inner[0], kind.list_size)
+    elif pa.types.is_map(kind):
+        key, item = _bare(kind.key_field), _bare(kind.item_field)
+        kind = pa.map_(key, item, keys_sorted=kind.keys_sorted)
+    return pa.field(field.name, kind, field.nullable)
+
+
+def _column_not_writable(frame: Any) -> UnwritableError:
+    """Which column of a data frame Arrow cannot take, without its values."""
+    for name in frame.columns:
+        try:
+            pa.Array.from_pandas(frame[name])
+        except _ARROW_ERRORS:
+            kinds = sorted({type(value).__name__ for value in frame[name]})[:_KINDS_SHOWN]
+            return _unwritable(
+                "column_not_writable",
+                f"column {name!r} cannot be written: it holds values of types {', '.join(kinds)}",
+                column=name,
+            )
+    return _unwritable("column_not_writable", "a column cannot be written")

@@ -13,40 +13,121 @@ from comity.attestation.exporting import export_bundle
 from comity.attestation.holdings import Holdings
 from comity.node.core import Core
 from comity.node.problems import Refused
+from comity.node.steps import asset_id, obligation_form
+from comity.node.store import Head
 from comity.node.views import governance_form
 from comity.protocol.bundle import close
 from comity.protocol.errors import VerificationError
 from comity.protocol.execution import Actuation, Intent, Permit
 from comity.protocol.identifiers import DIGEST_BYTES
+from comity.protocol.outcome import indices_of
 from comity.protocol.verified import VerifiedRecord
 
 AnyRecord: TypeAlias = VerifiedRecord[Any]
 
 ANCESTORS_MAX: Final = 2_000
 """Actuations of one lineage that are shown; a bundle holds them all."""
+ID_DIGITS_MIN: Final = 6
+"""Digits of an id that are its beginning at least."""
+IDS_LISTED_MAX: Final = 8
+"""Records of equal beginning that are named: two suffice to ask for more digits."""
+PARTITIONS_NAMED_MAX: Final = 16
+"""Partitions that a refusal names."""
+_HEX: Final = frozenset("0123456789abcdef")
 
 
-def target_of(core: Core, name: str) -> bytes:
-    """The record that a text names: an id in hex, or an asset's newest promoted actuation.
+def ids_from(core: Core, beginning: str) -> Any:
+    """The records that are held whose id begins so, a few at most: `id` and `kind` of each.
 
     Raises:
-        Refused: `not_found`.
+        Refused: `form_invalid`: it is no beginning of an id.
     """
-    if len(name) == 2 * DIGEST_BYTES and "/" not in name:
-        try:
-            return bytes.fromhex(name)
-        except ValueError:
-            pass
-    asset = name if core.holdings.epoch.writer_of(name) is not None else f"{core.identity.member}/{name}"
-    heads = core.store.heads(asset, coalition=core.coalition)
-    if not heads:
-        raise Refused(
-            "not_found",
-            f"no promoted actuation of {asset} is known here",
-            404,
-            "name the asset with its member, e.g. clinic-north.example/released, or a record by its id",
+    digits = 2 * DIGEST_BYTES
+    if not ID_DIGITS_MIN <= len(beginning) <= digits or not _HEX.issuperset(beginning):
+        raise Refused("form_invalid", f"an id is {digits} hex digits, its beginning {ID_DIGITS_MIN}", 422)
+    first, last = (bytes.fromhex(beginning.ljust(digits, filler)) for filler in "0f")
+    return [{"id": i.hex(), "kind": kind} for i, kind in core.store.ids(first, last, IDS_LISTED_MAX)]
+
+
+def slots_of(core: Core, name: str) -> list[Head]:
+    """The newest promoted actuations of an asset, one for each partition; none where it is no such asset."""
+    return core.store.heads(asset_id(core, name), coalition=core.coalition)
+
+
+def target_of(core: Core, name: str, partition: str | None = None) -> bytes:
+    """The record that a text names: an asset's newest promoted actuation, or an id, whole or its beginning.
+
+    Args:
+        partition: of the asset; None where it has only one.
+
+    Raises:
+        Refused: `not_found`, or `partition_missing` where there are several and none is named.
+    """
+    slots = slots_of(core, name)
+    if not slots and partition is None and "/" not in name:
+        found = _by_id(core, name)
+        if found is not None:
+            return found
+    asset = asset_id(core, name)
+    chosen = [slot for slot in slots if partition in (None, slot.partition)]
+    if len(chosen) == 1:
+        return chosen[0].actuation
+    listed = ", ".join(repr(slot.partition) for slot in slots[:PARTITIONS_NAMED_MAX])
+    more = ", ..." if len(slots) > PARTITIONS_NAMED_MAX else ""
+    if chosen:
+        what = f"{asset} has {len(slots)} partitions here: {listed}{more}"
+        raise Refused("partition_missing", what, 409, "name the one that is meant: --partition KEY")
+    if slots:
+        what = f"nothing of the partition {partition!r} of {asset} is known here"
+        raise Refused("not_found", what, 404, f"known are {listed}{more}")
+    raise Refused(
+        "not_found", f"no promoted actuation of {asset} is known here", 404, _hint(core, name, asset)
+    )
+
+
+def _by_id(core: Core, name: str) -> bytes | None:
+    """The record whose id a text is, or begins; None where it is no such text, or nothing held begins so."""
+    if len(name) == 2 * DIGEST_BYTES and _HEX.issuperset(name):
+        return bytes.fromhex(name)
+    if not _is_beginning(name):
+        return None
+    found = ids_from(core, name)
+    if len(found) > 1:
+        kinds = ", ".join(sorted({each["kind"] for each in found}))
+        raise Refused("not_found", f"several ids begin with {name}, of {kinds}", 404, "give more digits")
+    return bytes.fromhex(found[0]["id"]) if found else None
+
+
+def _is_beginning(text: str) -> bool:
+    return ID_DIGITS_MIN <= len(text) <= 2 * DIGEST_BYTES and _HEX.issuperset(text)
+
+
+def _hint(core: Core, name: str, asset: str) -> str:
+    if core.holdings.epoch.writer_of(name) is None:
+        tried = "no record that is held here has an id that begins so; " if _is_beginning(name) else ""
+        return (
+            f"{tried}it was never made under a decision, or is a partner's: name that with its member, e.g."
+            " clinic-north.example/released"
         )
-    return heads[0].actuation
+    if core.holdings.epoch.writer_of(asset) == core.identity.member:
+        return "it was never made under a decision"
+    return "its maker's node holds it, and whose code has read it: ask there, or have a step read it here"
+
+
+def partitions(core: Core, slots: list[Head]) -> Any:
+    """What is known of an asset with several partitions: of each the newest actuation."""
+    rows: list[Any] = []
+    for slot in slots:
+        made = core.holdings.get(slot.actuation)
+        rows.append(
+            {
+                "partition": slot.partition,
+                "actuation": slot.actuation.hex(),
+                "generation": slot.generation,
+                "made_at": made.header.at if made is not None else 0,
+            }
+        )
+    return {"asset": slots[0].asset, "partitions": rows}
 
 
 def missing_ancestors(core: Core, target: bytes) -> tuple[bytes, ...]:
@@ -62,7 +143,10 @@ def lineage(core: Core, target: bytes) -> Any:
     """
     first = core.holdings.get(target)
     if first is None or not isinstance(first.body, Actuation):
-        raise Refused("not_found", f"no actuation {target.hex()[:16]} is held here", 404)
+        what = f"no actuation {target.hex()[:16]} is held here"
+        if first is not None:
+            what = f"{target.hex()[:16]} is of kind {first.header.kind}, and lineage is that of an actuation"
+        raise Refused("not_found", what, 404)
     rows: list[Any] = []
     missing: list[str] = []
     queue, seen = [target], {target}
@@ -123,9 +207,30 @@ def _row(holdings: Holdings, made: VerifiedRecord[Actuation]) -> Any:
         }
     if permit is not None and isinstance(permit.body, Permit):
         row["voters"] = sorted(_voters(holdings, permit.body.votes))
+        if intent is not None and isinstance(intent.body, Intent):
+            row |= _permitted(permit.body, intent.body, body)
     if intent is not None and isinstance(intent.body, Intent):
         row |= {"requester": intent.body.requester, "run": intent.body.run.run, "step": intent.body.run.step}
     return row
+
+
+def _permitted(permit: Permit, intent: Intent, made: Actuation) -> dict[str, Any]:
+    """How the permit allowed it: the mode, the declared columns that it withholds, the obligations."""
+    for claim in permit.claims:
+        group = intent.classes[claim.index]
+        permitted = (group.items[i].partition for i in indices_of(claim.extent.items))
+        if group.asset != made.asset or made.partition not in permitted:
+            continue
+        kept = set(indices_of(claim.extent.columns))
+        return {
+            "mode": str(claim.mode),
+            "columns_withheld": [name for i, name in enumerate(group.columns) if i not in kept],
+            "obligations": [
+                {"code": each.code, "parameters": each.parameters, "rule": "", "message": each.message}
+                for each in map(obligation_form, claim.obligations)
+            ],
+        }
+    return {}
 
 
 def _voters(holdings: Holdings, votes: Iterable[bytes]) -> set[str]:

@@ -22,10 +22,11 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from comity import __version__
-from comity.node import ancestry, api_steps, views, work
+from comity.node import ancestry, api_steps, owner_words, views, work, workings
 from comity.node.api_access import Doorkeeper
+from comity.node.attendance import Seen
 from comity.node.config import Config
-from comity.node.explanations import explain_step
+from comity.node.explanations import explain_step, perhaps_read
 from comity.node.forms import (
     ActuationAnswer,
     ActuationForm,
@@ -68,12 +69,14 @@ class Surroundings:
     Attributes:
         addresses: node name to addresses, as far as they are known here.
         listens: where this node listens for peers.
+        seen: node name to whether it is connected, and since when.
     """
 
     config: Config
     tokens: Mapping[str, bytes]
     addresses: Callable[[], dict[str, tuple[str, ...]]]
     listens: Callable[[], tuple[str, ...]]
+    seen: Callable[[], Mapping[str, Seen]]
 
 
 def create_app(service: Service, surroundings: Surroundings) -> Doorkeeper:
@@ -154,12 +157,12 @@ def _bridge(service: Service, surroundings: Surroundings) -> APIRouter:
         return json_answer(await service.call(partial(work.actuate, core, form)))
 
     @router.post("/explanations", response_model=ExplainAnswer, summary="What would be decided; a dry run")
-    async def explain(form: StepForm) -> Response:
-        await api_steps.prepare(service, form)
+    async def explain(form: StepForm, tier: Annotated[int | None, Query(ge=0, le=3)] = None) -> Response:
+        await api_steps.prepare(service, perhaps_read(form))
         reachable = service.connected() | {core.identity.member}
 
         def explained() -> ExplainAnswer:
-            return explain_step(core, form, api_steps.defaults_of(core, config), reachable)
+            return explain_step(core, form, api_steps.defaults_of(core, config), reachable, tier)
 
         return json_answer(await service.call(explained))
 
@@ -183,8 +186,8 @@ def _reader(service: Service, surroundings: Surroundings) -> APIRouter:
 
     @router.get("/status", summary="How the node is, and whom it reaches")
     async def status() -> Response:
-        connected = service.connected()
-        return await shown(partial(views.status, core, connected, surroundings.listens()))
+        connected, seen = service.connected(), surroundings.seen()
+        return await shown(partial(views.status, core, connected, surroundings.listens(), seen))
 
     @router.get("/coalition", summary="Who belongs, and by which rules")
     async def coalition() -> Response:
@@ -210,6 +213,12 @@ def _reader(service: Service, surroundings: Surroundings) -> APIRouter:
     async def decision(decision: str) -> Response:
         return await shown(partial(views.decision, core, id_of(decision)))
 
+    @router.get(
+        "/workings/{named}", summary="How the votes of a decision or an intent, or one vote, came about"
+    )
+    async def workings_of(named: str) -> Response:
+        return json_answer(await _workings(service, id_of(named)))
+
     @router.get("/waiting", summary="What waits, for what, and what to do")
     async def waiting() -> Response:
         return await shown(partial(views.waiting, core))
@@ -218,9 +227,31 @@ def _reader(service: Service, surroundings: Surroundings) -> APIRouter:
     async def record(record: str) -> Response:
         return await shown(partial(views.record, core, await _held(service, id_of(record))))
 
+    _lineage_routes(router, service)
+    return router
+
+
+def _lineage_routes(router: APIRouter, service: Service) -> None:
+    """What may be looked at of what was made, and the proof of it."""
+    core = service.core
+
+    async def shown(function: Callable[[], object]) -> Response:
+        return json_answer(await service.call(function))
+
+    @router.get("/transitions", summary="The explicit steps of owners that are held")
+    async def transitions() -> Response:
+        return await shown(partial(owner_words.transitions, core))
+
+    @router.get("/ids/{beginning}", summary="The records whose id begins so")
+    async def ids(beginning: str) -> Response:
+        return await shown(partial(ancestry.ids_from, core, beginning))
+
     @router.get("/lineage/{name:path}", summary="The chain of actuations behind an asset or a record")
-    async def lineage(name: str) -> Response:
-        target = await _brought(service, name)
+    async def lineage(name: str, partition: str | None = None) -> Response:
+        slots = await service.call(partial(ancestry.slots_of, core, name)) if partition is None else []
+        if len(slots) > 1:
+            return await shown(partial(ancestry.partitions, core, slots))
+        target = await _brought(service, name, partition)
         return await shown(partial(ancestry.lineage, core, target))
 
     @router.get(
@@ -229,12 +260,10 @@ def _reader(service: Service, surroundings: Surroundings) -> APIRouter:
         response_class=Response,
         responses={200: {"content": {"application/vnd.comity.bundle.v1+msgpack": {}}}},
     )
-    async def bundle(name: str) -> Response:
-        target = await _brought(service, name)
+    async def bundle(name: str, partition: str | None = None) -> Response:
+        target = await _brought(service, name, partition)
         data = await service.call(partial(ancestry.bundle, core, target))
         return Response(data, media_type="application/vnd.comity.bundle.v1+msgpack")
-
-    return router
 
 
 async def _held(service: Service, record_id: bytes) -> bytes:
@@ -244,10 +273,26 @@ async def _held(service: Service, record_id: bytes) -> bytes:
     return record_id
 
 
-async def _brought(service: Service, name: str) -> bytes:
+async def _workings(service: Service, named: bytes) -> object:
+    """The workings of votes, with what they rest on fetched from others as far as they are up.
+
+    One call for each: whoever asks for a vote meanwhile waits for one judgement, not for all.
+    """
+    core = service.core
+    await service.bring(partial(workings.missing_for, core, named), FETCH_S)
+    found = await service.call(partial(workings.round_of, core, named))
+    return {
+        "intent": found.intent.hex(),
+        "decision": found.decision.hex() if found.decision is not None else "",
+        "votes_missing": [vote.hex() for vote in found.lost],
+        "workings": [await service.call(partial(workings.working_of, core, group)) for group in found.groups],
+    }
+
+
+async def _brought(service: Service, name: str, partition: str | None) -> bytes:
     """The record that a name stands for, with what it depends on fetched from others as far as they are up."""
     core = service.core
-    target = await service.call(partial(ancestry.target_of, core, name))
+    target = await service.call(partial(ancestry.target_of, core, name, partition))
     await service.bring(partial(ancestry.missing_ancestors, core, target), FETCH_S)
     return target
 

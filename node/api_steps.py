@@ -135,8 +135,13 @@ def defaults_of(core: Core, config: Config) -> Defaults:
 
 
 def own_automation(core: Core) -> bytes | None:
-    """The newest credential for automation that this node's own key holds, and that is in force."""
+    """The newest credential for automation that this node's own key holds, and that is in force.
+
+    One that names a class which the taxonomy does not have would be refused: it comes after all others.
+    """
     now = core.clock.now()
+    governance = core.holdings.governance()
+    known = {each.name for each in governance.taxonomy.classes} if governance is not None else set[str]()
     held = [
         record
         for record in core.holdings.state.of_kind("credential")
@@ -147,5 +152,9 @@ def own_automation(core: Core) -> bytes | None:
         and record.body.not_before <= now < record.body.not_after
         and not core.holdings.state.adverse_about({record.id})
     ]
-    newest = max(held, key=lambda r: (r.header.at, r.header.number, r.id), default=None)
+    newest = max(
+        held,
+        key=lambda r: (known.issuperset(r.body.classes), r.header.at, r.header.number, r.id),
+        default=None,
+    )
     return newest.id if newest is not None else None

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -15,12 +14,14 @@ from comity.attestation.authoring import NO_SALT, Author
 from comity.node.client import StepForm
 from comity.node.forms import InputForm, OutputForm
 from comity.node.owner_files import read_file
-from comity.node.signing_hand import is_id, now, whole_pattern
+from comity.node.plain_values import plain
+from comity.node.signing_hand import credential_body, now, whole_pattern
 from comity.protocol.encoding import Form
-from comity.protocol.envelope import SignedRecord
+from comity.protocol.envelope import SignedRecord, decode_record
 from comity.protocol.errors import ConfigError, DecodeError
 from comity.protocol.execution import Intent, LaunchTicket, Observation
-from comity.protocol.identifiers import sha256
+from comity.protocol.governance import Credential
+from comity.protocol.identifiers import pattern_matches, pattern_within, sha256
 from comity.protocol.limits import RECORD_BYTES_MAX
 from comity.protocol.records import decode_body
 
@@ -28,15 +29,13 @@ STEP_BYTES_MAX: Final = 4 * 1_048_576
 """A step as JSON: what the local API takes."""
 BEFORE_S: Final = 300
 """A ticket holds from so long before it is signed: the clocks of the members differ."""
-PREFIX_MIN: Final = 6
-"""Digits of an id that somebody has to type at least."""
 NO_CODE: Final = sha256(b"").hex()
 """The code of a step of which only the outputs are known."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepWords:
-    """What options say of a step."""
+    """What options say of a step. An input may name its partition: `orders@2026-01-01`."""
 
     assets: tuple[str, ...] = ()
     partition: str = ""
@@ -45,6 +44,8 @@ class StepWords:
     purpose: str = ""
     credential: str = ""
     ticket: Path | None = None
+    run: str = ""
+    job: str = ""
 
 
 def step_form(file: Path | None, words: StepWords) -> StepForm:
@@ -67,13 +68,18 @@ def step_form(file: Path | None, words: StepWords) -> StepForm:
     outputs = [OutputForm(asset, words.partition, columns) for asset in words.assets]
     if not form.outputs and not outputs:
         raise ConfigError("name what the step makes: --asset ASSET, or --step FILE")
-    ticket = form.ticket
+    ticket, run, job = form.ticket, words.run, words.job
     if words.ticket is not None:
-        ticket = base64.b64encode(read_file(words.ticket, RECORD_BYTES_MAX)[0]).decode()
+        data = read_file(words.ticket, RECORD_BYTES_MAX)[0]
+        ticket = base64.b64encode(data).decode()
+        signed = _ticket_body(data, words.ticket)
+        run, job = run or signed.run, job or signed.job
     return dataclasses.replace(
         form,
+        run=run or form.run,
+        job=job or form.job,
         outputs=[*form.outputs, *outputs],
-        inputs=[*form.inputs, *(InputForm(asset) for asset in words.inputs)],
+        inputs=[*form.inputs, *map(_input_form, words.inputs)],
         purpose=words.purpose or form.purpose,
         credential=words.credential or form.credential,
         ticket=ticket,
@@ -81,20 +87,84 @@ def step_form(file: Path | None, words: StepWords) -> StepForm:
     )
 
 
-def whole_id(text: str, known: Callable[[], list[str]]) -> str:
-    """The id that begins so, of those that are known.
+def _input_form(text: str) -> InputForm:
+    asset, _, partition = text.partition("@")
+    return InputForm(asset, partition)
+
+
+def _ticket_body(data: bytes, file: Path) -> LaunchTicket:
+    try:
+        body: Form = decode_body(decode_record(data))
+    except DecodeError as exc:
+        raise ConfigError(f"{file}: no launch ticket: {exc}") from exc
+    if not isinstance(body, LaunchTicket):
+        raise ConfigError(f"{file}: a signed record, but no launch ticket")
+    return body
+
+
+def shown_intent(said: Any, record: SignedRecord) -> Any:
+    """An intent as the node shows it, with everything that is signed taken from the record itself.
 
     Raises:
-        ConfigError: none does, or several do.
+        ConfigError: the record is none.
     """
-    if is_id(text):
-        return text
-    if len(text) < PREFIX_MIN:
-        raise ConfigError(f"{text!r} is no id: 64 hex digits, or at least the first {PREFIX_MIN}")
-    found = sorted({each for each in known() if each.startswith(text)})
-    if len(found) != 1:
-        raise ConfigError(f"{len(found)} ids begin with {text}; the lists show which there are")
-    return found[0]
+    body = intent_body(record)
+    return said | {
+        "intent": record.id.hex(),
+        "member": record.header.member,
+        "at": record.header.at,
+        "realm": record.header.realm,
+        "requester": body.requester,
+        "purpose": body.purpose,
+        "body": plain(body),
+        "digest": record.header.body.digest.hex(),
+    }
+
+
+def approval_notes(shown: Any, credential: SignedRecord) -> list[str]:
+    """What an approver should know before signing: why the approval might change nothing."""
+    body = credential_body(credential)
+    notes: list[str] = []
+    if shown["standing"] in ("permitted", "refused", "expired"):
+        notes.append(
+            f"it is {shown['standing']} already: an approval changes nothing, unless it is asked for again"
+        )
+    if now() >= shown["body"]["expires"]:
+        notes.append("it is open no more: an approval changes nothing")
+    if "approve" not in body.actions:
+        notes.append(f"the credential of {body.subject} does not allow to approve: this will not count")
+    assets = [group["asset"] for group in shown["body"]["classes"]]
+    missed = [asset for asset in assets if not any(pattern_matches(each, asset) for each in body.assets)]
+    if missed:
+        notes.append(
+            f"the credential of {body.subject} does not reach {', '.join(missed)}: it will not count there"
+        )
+    if body.purposes and shown["purpose"] not in body.purposes:
+        notes.append(
+            f"the credential of {body.subject} is only for {', '.join(body.purposes)}: this will not count"
+        )
+    if now() >= body.not_after:
+        notes.append(f"the credential of {body.subject} has expired: this will not count")
+    return notes
+
+
+def require_covered(credential: Credential, words: TicketWords, member: str) -> None:
+    """Check that a ticket can cover a step at all: whoever signs it cannot give more than the credential has.
+
+    Raises:
+        ConfigError: naming what the credential does not reach.
+    """
+    has = f"the credential of {credential.subject}"
+    if "materialize" not in credential.actions:
+        raise ConfigError(f"{has} allows {', '.join(credential.actions)}, and a run materializes")
+    if now() >= credential.not_after:
+        raise ConfigError(f"{has} has expired")
+    if words.purpose and credential.purposes and words.purpose not in credential.purposes:
+        raise ConfigError(f"--purpose {words.purpose}: {has} is only for {', '.join(credential.purposes)}")
+    for text in words.assets:
+        wanted = whole_pattern(member, text)
+        if not any(pattern_within(wanted, p) or pattern_within(p, wanted) for p in credential.assets):
+            raise ConfigError(f"--asset {text}: {has} reaches only {', '.join(credential.assets)}")
 
 
 def approval(holder: Author, intent: SignedRecord, *, hours: int) -> SignedRecord:

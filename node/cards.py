@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from comity.attestation.signing import key_problem
-from comity.attestation.toml_text import DIGEST, digest_of, quote
+from comity.attestation.toml_text import CARD, DIGEST, digest_of, quote
 from comity.node.address import ADDRESSES_MAX, FORM, dial_address
 from comity.node.coalition_file import MemberEntry, NodeEntry
 from comity.node.owner_files import PUBLIC, write_file
@@ -88,6 +88,7 @@ def read_card(path: Path) -> Card:
 
 
 def _card(document: TomlDocument) -> Card:
+    document.require_kind(CARD)
     readers: dict[str, tuple[str, Callable[[Any], Any]]] = {
         "member": ("a domain in lower case", _typed(MemberId)),
         "namespaces": (

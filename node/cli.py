@@ -12,6 +12,7 @@ import typer
 
 from comity import __version__
 from comity.node import (
+    cli_approve,
     cli_coalition,
     cli_credential,
     cli_intent,
@@ -20,10 +21,11 @@ from comity.node import (
     cli_policy,
     cli_publish,
 )
-from comity.node.cli_terminal import STATUSES
+from comity.node.cli_terminal import STATUSES, Commands
 
 app = typer.Typer(
     name="comity",
+    cls=Commands,
     help="A peer-to-peer attested execution network for data pipelines: organizations decide together what runs.",
     epilog=(
         "[bold]First steps[/bold]\n\n"
@@ -55,7 +57,7 @@ app.add_typer(cli_publish.owner_policy)
 app.add_typer(cli_publish.reference)
 app.add_typer(cli_publish.record)
 app.add_typer(cli_lineage.app)
-cli_intent.register(app)
+cli_approve.register(app)
 cli_lineage.register(app)
 
 

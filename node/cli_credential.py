@@ -14,18 +14,21 @@ from comity.node.cli_terminal import (
     OrganizationKeyOption,
     OutOption,
     PassphraseOption,
+    StrictOption,
     examples,
     new_app,
     reported,
     short,
     show,
     table,
+    warn,
     when,
 )
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from comity.node.signing_hand import Hand
     from comity.protocol.envelope import SignedRecord
     from comity.protocol.governance import Credential
 
@@ -66,7 +69,9 @@ ActionsOption = Annotated[
 AssetsOption = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="PATTERN", help="Assets: `released`, `drafts/**`, `*/pooled`. All own ones if not said."
+        metavar="PATTERN",
+        help="Assets: `released`, `drafts/**`, `*/pooled`; with --action approve those of the intents that may be"
+        " approved, partners' with their member or `*`. All own ones if not said.",
     ),
 ]
 PurposesOption = Annotated[
@@ -156,6 +161,7 @@ def issue(
     publish: Annotated[
         bool, typer.Option("--publish", help="With --out: publish it through the local node, too.")
     ] = False,
+    strict: StrictOption = False,
     home: HomeOption = None,
     organization_key: OrganizationKeyOption = None,
     passphrase_file: PassphraseOption = None,
@@ -164,7 +170,8 @@ def issue(
     """Issue a credential: signed by the organization's key, or delegated with `--under` and the delegator's own key.
 
     A delegated credential only narrows: in classes, actions, assets, purposes, realms and time. It is published
-    through the local node, or written to a file with `--out`.
+    through the local node, or written to a file with `--out`. A class, purpose or asset that nobody published has
+    no effect, and is warned of.
     """
     from comity.node.credentialing import Wish, issued
     from comity.node.signing_hand import Hand
@@ -185,16 +192,41 @@ def issue(
         previous=previous,
     )
     record, body = issued(hand, wish, under=under, key=key, organization_key=organization_key)
-    done = hand.deliver(record, out, publish=out is None or publish)
+    warnings = _warnings(hand, body, named=bool(asset))
+    warn(warnings, strict=strict)
+    done = hand.deliver(record, out, publish=out is None or publish) | {"warnings": warnings}
     value = {"credential": record.id.hex(), "subject": body.subject, "not_after": body.not_after} | done
 
     show(value, as_json, lambda console: _say_issued(console, record, body, value))
 
 
+def _warnings(hand: Hand, body: Credential, *, named: bool) -> list[str]:
+    """What of a credential has no effect, or probably another one than was meant.
+
+    Args:
+        named: its assets were named, and are not by default all own ones.
+    """
+    from comity.node.known_names import known_names
+
+    known = known_names(hand)
+    warnings: list[str] = []
+    if known is not None:
+        warnings += known.class_warnings(body.classes) + known.purpose_warnings(body.purposes)
+        warnings += known.asset_warnings(body.assets)
+    if "approve" in body.actions and not named:
+        warnings.append(
+            f"it approves only intents for {', '.join(body.assets)}: name partners' with --asset, e.g. '*/pooled'"
+        )
+    return warnings
+
+
 def _say_issued(console: Console, record: SignedRecord, body: Credential, done: dict[str, Any]) -> None:
     console.print(f"Credential {record.id.hex()}")
     console.print(f"  {body.subject} may {', '.join(body.actions)} {', '.join(body.assets)}")
-    console.print(f"  as {', '.join(body.classes)}, until {when(body.not_after)}")
+    purposes = f", for {', '.join(body.purposes)} only" if body.purposes else ", for any purpose"
+    console.print(
+        f"  as {', '.join(body.classes)}{purposes}, in {', '.join(body.realms)}, until {when(body.not_after)}"
+    )
     if "file" in done:
         console.print(f"  written to {done['file']}")
     if done["published"]:
@@ -230,7 +262,8 @@ def list_credentials(
                     each["subject_kind"],
                     " ".join(each["classes"]),
                     " ".join(each["actions"]),
-                    each["state"],
+                    each["state"]
+                    + (f", no class {' '.join(each['classes_unknown'])}" if each["classes_unknown"] else ""),
                     when(each["not_after"]),
                 )
                 for each in rows
@@ -272,11 +305,34 @@ def revoke(
     Whoever holds the revocation counts the credential no more, and refuses what it permitted and has not begun.
     What was begun stands.
     """
-    from comity.node.credentialing import revoked
+    from comity.node.credentialing import revoked, standing_before
     from comity.node.signing_hand import Hand
 
     hand = Hand.of(home, passphrase_file)
+    before = standing_before(hand, credential)
     record = revoked(hand, credential, reason, under=under, key=key, organization_key=organization_key)
     done = hand.deliver(record, out, publish=out is None)
-    value = {"revocation": record.id.hex(), "revoked": record.header.subject[0].hex()} | done
-    show(value, as_json, lambda console: console.print(f"Revoked {value['revoked']} by {record.id.hex()}"))
+    value: dict[str, Any] = {
+        "revocation": record.id.hex(),
+        "revoked": record.header.subject[0].hex(),
+        "subject": before.subject,
+        "already": before.revoked,
+        "left": list(before.others),
+    } | done
+
+    def say(console: Console) -> None:
+        again = " again: it was revoked before" if before.revoked else ""
+        whose = f" of {before.subject}" if before.subject else ""
+        console.print(f"Revoked the credential{whose} {value['revoked']}{again}")
+        told = ", ".join(value.get("told", ())) or "nobody else"
+        where = f"written to {out}" if out is not None else f"published, told {told}"
+        console.print(f"  the record that says so is {record.id.hex()}, {where}")
+        if before.automation:
+            left = ", ".join(short(each) for each in before.others)
+            console.print(
+                f"  a run without a ticket acts under the newest that is left: {left}"
+                if left
+                else "  no other lets this node act for a run without a ticket"
+            )
+
+    show(value, as_json, say)

@@ -17,10 +17,12 @@ from comity.node.cli_terminal import (
     new_app,
     print_json,
     reported,
+    short,
     show,
     table,
     when,
 )
+from comity.node.cli_working import term
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,7 +76,7 @@ def init(
     home: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[HOME]", help="The folder to make; otherwise COMITY_HOME, otherwise ~/.comity."
+            metavar="HOME", help="The folder to make; otherwise COMITY_HOME, otherwise ~/.comity."
         ),
     ] = None,
     node: Annotated[
@@ -113,6 +115,11 @@ def init(
         encrypt=encrypt,
     )
     card, notes = make_home(hand.home, wanted, hand.passphrase)
+    if "." not in card.member:
+        notes.append(
+            f"{card.member} has no dot: an organization is named by its domain, e.g. {card.member}.example, and"
+            f" keeps that name. If it is not meant, remove {hand.home.path} and make it again"
+        )
     value = {
         "home": str(hand.home.path),
         "member": card.member,
@@ -165,9 +172,14 @@ def start(
     from comity.node.log_lines import configure_log
     from comity.node.run import read_house, run_node
     from comity.node.signing_hand import Hand
+    from comity.node.tokens import make_tokens
     from comity.protocol.errors import ConfigError
 
-    house = read_house(Hand.of(home).home)
+    place = Hand.of(home).home
+    if place.tokens.is_dir():
+        # One that was lost is made anew: whoever held a copy reads it again.
+        make_tokens(place)
+    house = read_house(place)
     try:
         stream = log_file.open("a", encoding="utf-8") if log_file is not None else sys.stderr
     except OSError as exc:
@@ -244,7 +256,7 @@ def _say_status(out: Console, said: Any) -> None:
     out.print(f"Coalition {said['coalition_name']}, epoch {said['epoch']}: {said['tolerance']}.")
     decides = "a decision can come about" if said["quorum_reachable"] else "no quorum is in reach"
     out.print(
-        f"{said['reachable']} of {len(said['members'])} members in reach, {said['quorum']} needed: {decides}."
+        f"{said['reachable']} of {len(said['members'])} members in reach, a quorum is {said['quorum']}: {decides}."
     )
     if not said["votes"]:
         out.print("It votes in a few seconds: on nothing that was asked before it began.")
@@ -256,15 +268,27 @@ def _say_status(out: Console, said: Any) -> None:
         )
     table(
         out,
-        ("MEMBER", "IN REACH"),
+        ("MEMBER", "IN REACH", "SINCE"),
         (
-            (each["member"], "this node" if each["self"] else "yes" if each["connected"] else "no")
+            (
+                each["member"],
+                "this node" if each["self"] else "yes" if each["connected"] else "no",
+                when(each["since"]) if each["since"] else "never since this node began",
+            )
             for each in said["members"]
         ),
         "",
     )
     listed = ", ".join(f"{count} {standing}" for standing, count in said["intents"].items())
-    out.print(f"Intents: {listed or 'none'}. `comity waiting` says what waits for whom.")
+    out.print(f"Own intents: {listed or 'none'}.")
+    for each in said["waiting"]:
+        needs = " and ".join(term(need) for need in each["needs"])
+        out.print(
+            f"  {short(each['intent'])} {each['standing']}: {' '.join(each['assets'])}"
+            + (f"; needs {needs}" if needs else "")
+        )
+    if said["waiting"]:
+        out.print("`comity waiting` says why, and what to do.")
 
 
 @config.command("check", epilog=examples("comity config check", "comity config check --home HOME"))

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from comity.node.cli_coalition_words import say_changes, say_warnings
 from comity.node.cli_terminal import (
     NEGATIVE,
+    ForceOption,
     HomeOption,
     JsonOption,
     OrganizationKeyOption,
@@ -16,13 +18,12 @@ from comity.node.cli_terminal import (
     examples,
     new_app,
     reported,
+    require_free,
     show,
 )
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from comity.node.governance_files import PolicySource
 
 app = new_app("policy", "Policies: start from templates, lint, publish.")
 taxonomy = new_app("taxonomy", "The taxonomy: the published classes of authority.")
@@ -69,14 +70,15 @@ def lint_policy(
         Path | None,
         typer.Option("--taxonomy", metavar="FILE", help="The taxonomy, to find names that nobody published."),
     ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Status 1 where there are warnings, too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Say what is wrong in a policy, where, and what was probably meant.
 
     Errors are those for which the policy would not be accepted (status 1); warnings are of rules that say
-    something else than their author thinks.
+    something else than their author thinks (status 1 with --strict).
     """
-    from comity.attestation.policy_lint import lint
+    from comity.attestation.policy_lint import PolicyNames, lint
     from comity.node.governance_files import read_policy, read_rules, read_taxonomy
 
     published = read_taxonomy(taxonomy_file) if taxonomy_file is not None else None
@@ -84,7 +86,8 @@ def lint_policy(
         rules_path, problems = file, lint(read_rules(file))
     else:
         source = read_policy(file)
-        rules_path, problems = source.rules_path, source.problems(published)
+        rules_path = source.rules_path
+        problems = lint(source.policy.rules, PolicyNames.of(source.policy, published))
     errors = [problem for problem in problems if problem.severity == "error"]
     value = {
         "file": str(rules_path),
@@ -106,7 +109,7 @@ def lint_policy(
         out.print(f"{len(errors)} errors, {len(problems) - len(errors)} warnings.")
 
     show(value, as_json, say)
-    if errors:
+    if errors or (strict and problems):
         raise typer.Exit(NEGATIVE)
 
 
@@ -129,6 +132,7 @@ def publish(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The coalition file to write.")] = Path(
         "next.toml"
     ),
+    force: ForceOption = False,
     home: HomeOption = None,
     organization_key: OrganizationKeyOption = None,
     passphrase_file: PassphraseOption = None,
@@ -137,38 +141,46 @@ def publish(
     """Draft the next epoch with these policies in the place of those in force.
 
     A policy is in force once an epoch names it, and an epoch once all members have signed it: send the file
-    round as for a new coalition.
+    round as for a new coalition. Says what changes, and what `comity policy lint` warns of.
     """
     from comity.node.cards import read_card
     from comity.node.coalition_file import write_coalition
+    from comity.node.coalition_view import changes_of, standing_of, taxonomy_of
     from comity.node.coalitions import NamedPolicy, draft_successor, sign_draft
-    from comity.node.governance_files import read_policy, read_taxonomy
+    from comity.node.governance_files import read_policies, read_taxonomy, warnings_of
     from comity.node.signing_hand import Hand, now
+    from comity.protocol.errors import ConfigError
 
+    require_free(out, force=force)
     hand = Hand.of(home, passphrase_file)
-    sources: list[PolicySource] = [read_policy(path) for path in files]
-    for source in sources:
-        source.require_sound()
+    sources = read_policies(files)
     held = hand.coalition()
+    classes = read_taxonomy(taxonomy_file) if taxonomy_file is not None else None
     author = hand.organization(organization_key, held.coalition)
-    file = draft_successor(
-        held,
-        author,
-        now(),
-        taxonomy=read_taxonomy(taxonomy_file) if taxonomy_file is not None else None,
-        policies=[NamedPolicy(source.name, source.policy) for source in sources],
-    )
+    policies = [NamedPolicy(source.name, source.policy) for source in sources]
+    file = draft_successor(held, author, now(), taxonomy=classes, policies=policies)
+    changes = changes_of(file)
+    before = held.epochs[-1]
+    number = before.header.number + 1
+    if not changes:
+        raise ConfigError(
+            f"nothing changes: these are the policies of epoch {number - 1}, which is in force; nothing was drafted"
+        )
+    warnings = warnings_of(sources, classes or taxonomy_of(held, before), file.draft)
     file = sign_draft(file, author, read_card(hand.home.card), now())
-    write_coalition(out, file)
-    number = file.draft.header.number if file.draft is not None else file.epochs[-1].header.number
     value: dict[str, Any] = {
         "file": str(out),
         "epoch": number,
         "policies": [source.name for source in sources],
-        "complete": file.draft is None,
+        "complete": standing_of(file)["complete"],
+        "changes": changes,
+        "warnings": warnings,
     }
+    write_coalition(out, file, replace=force)
 
     def say(console: Console) -> None:
+        say_warnings(console, warnings)
+        say_changes(console, changes, number - 1)
         console.print(f"Drafted epoch {number} with {', '.join(value['policies'])} in {out}.")
         console.print(f"Next: every member signs it (comity coalition sign {out}), then joins with it.")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,14 +13,21 @@ from comity.node.cli_terminal import (
     OrganizationKeyOption,
     OutOption,
     PassphraseOption,
+    StrictOption,
     examples,
     new_app,
     print_json,
     reported,
+    short,
     show,
+    table,
+    warn,
+    when,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from comity.node.signing_hand import Hand
@@ -32,8 +39,16 @@ reference = new_app("reference", "Reference values: execution contexts that a pu
 record = new_app("record", "Signed records: hand one in, look at one.")
 
 
-def _deliver(hand: Hand, signed: SignedRecord, out: Path | None, sentence: str, *, as_json: bool) -> None:
-    done = hand.deliver(signed, out, publish=out is None)
+def _deliver(
+    hand: Hand,
+    signed: SignedRecord,
+    out: Path | None,
+    sentence: str,
+    *,
+    as_json: bool,
+    warnings: Sequence[str] = (),
+) -> None:
+    done = hand.deliver(signed, out, publish=out is None) | {"warnings": list(warnings)}
 
     def say(console: Console) -> None:
         console.print(f"{sentence} Record {signed.id.hex()}")
@@ -67,6 +82,7 @@ def publish_transition(
         int, typer.Option(min=0, max=3, help="With --type trust: the lowest tier that the data may flow to.")
     ] = 0,
     days: Annotated[int, typer.Option(min=1, max=3_650, help="How long it holds.")] = 90,
+    strict: StrictOption = False,
     out: OutOption = None,
     home: HomeOption = None,
     organization_key: OrganizationKeyOption = None,
@@ -77,14 +93,78 @@ def publish_transition(
 
     Whoever owns an input owns the output, too, until it releases its say by such a record.
     """
+    from comity.node.known_names import known_names
     from comity.node.publications import transition_record
-    from comity.node.signing_hand import Hand
+    from comity.node.signing_hand import Hand, whole_pattern
 
     hand = Hand.of(home, passphrase_file)
     author = hand.organization(organization_key, hand.coalition_id())
+    whole = whole_pattern(author.member, asset)
+    known = known_names(hand)
+    warnings = known.asset_warnings((whole,)) + known.purpose_warnings((purpose,)) if known else []
+    if whole != asset:
+        warnings.append(f"{asset} is taken for {whole}: name another's output with its writer")
+    warn(warnings, strict=strict)
     signed = transition_record(author, kind, asset, purpose=purpose, tier_to=tier_to, days=days)
     what = "releases its say over" if kind == "release" else f"lets its data flow to tier {tier_to} in"
-    _deliver(hand, signed, out, f"{author.member} {what} {asset}.", as_json=as_json)
+    sentence = f"{author.member} {what} {whole}" + (f", made for {purpose}." if purpose else ".")
+    _deliver(hand, signed, out, sentence, as_json=as_json, warnings=warnings)
+
+
+@transition.command("list", epilog=examples("comity transition list", "comity transition list --json"))
+@reported
+def list_transitions(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """The explicit steps of owners that the local node holds: whose, for which outputs, and whether they count."""
+    from comity.node.signing_hand import Hand
+
+    rows: list[Any] = Hand.of(home).reader().transitions()
+
+    def say(out: Console) -> None:
+        table(
+            out,
+            ("TRANSITION", "MEMBER", "TYPE", "ASSET", "PURPOSE", "TIER", "STATE", "UNTIL"),
+            (
+                (
+                    short(each["transition"]),
+                    each["member"],
+                    each["type"],
+                    each["asset"],
+                    each["purpose"] or "any",
+                    each["tier_to"] if each["type"] == "trust" else "-",
+                    each["state"],
+                    when(each["not_after"]),
+                )
+                for each in rows
+            ),
+            "No transitions.",
+        )
+
+    show(rows, as_json, say)
+
+
+@transition.command("withdraw", epilog=examples("comity transition withdraw TRANSITION"))
+@reported
+def withdraw_transition(
+    named: Annotated[
+        str,
+        typer.Argument(
+            metavar="TRANSITION", help="Its id at the local node, or the beginning of it; or its file."
+        ),
+    ],
+    out: OutOption = None,
+    home: HomeOption = None,
+    organization_key: OrganizationKeyOption = None,
+    passphrase_file: PassphraseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take back an explicit step, with the organization's key. What was decided with it stands."""
+    from comity.node.credentialing import revoked
+    from comity.node.signing_hand import Hand
+
+    hand = Hand.of(home, passphrase_file)
+    signed = revoked(hand, named, "withdrawn", organization_key=organization_key, kinds=("transition",))
+    sentence = f"{signed.header.member} takes back {short(signed.header.subject[0].hex())}."
+    _deliver(hand, signed, out, sentence, as_json=as_json)
 
 
 @owner_policy.command(
@@ -107,20 +187,31 @@ def publish_owner_policy(
     rules: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Cedar rules that bind whoever uses our data.")
     ] = None,
+    strict: StrictOption = False,
     out: OutOption = None,
     home: HomeOption = None,
     organization_key: OrganizationKeyOption = None,
     passphrase_file: PassphraseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say how this organization consents to the use of data that it owns. The newest such record counts."""
+    """Say how this organization consents to the use of data that it owns. The newest such record counts.
+
+    A data class that is neither named nor covered by `*` is live.
+    """
+    from comity.node.known_names import known_names
     from comity.node.publications import owner_policy_record
     from comity.node.signing_hand import Hand
 
     hand = Hand.of(home, passphrase_file)
     author = hand.organization(organization_key, hand.coalition_id())
     signed = owner_policy_record(author, consent, rules)
-    _deliver(hand, signed, out, f"Owner policy of {author.member}: {', '.join(consent)}.", as_json=as_json)
+    classes = [text.partition("=")[0] for text in consent]
+    known = known_names(hand)
+    warnings = known.data_class_warnings(classes) if known else []
+    warn(warnings, strict=strict)
+    others = "" if "*" in classes else "; every other class is live: our vote is needed each time"
+    sentence = f"Owner policy of {author.member}: {', '.join(consent)}{others}."
+    _deliver(hand, signed, out, sentence, as_json=as_json, warnings=warnings)
 
 
 @reference.command(
@@ -161,7 +252,7 @@ def publish_reference(
     hand = Hand.of(home, passphrase_file)
     installed, files = list(distributions or ()), list(code or ())
     if from_intent:
-        measured = measured_for(hand.reader(), from_intent)
+        measured = measured_for(hand, from_intent)
         installed.append(measured[0])
         files.append(measured[1])
     author = hand.organization(organization_key, hand.coalition_id())
@@ -189,7 +280,12 @@ def submit(
 @record.command("show", epilog=examples("comity record show RECORD", "comity record show credential.bin"))
 @reported
 def show_record(
-    named: Annotated[str, typer.Argument(metavar="RECORD", help="Its id at the local node, or its file.")],
+    named: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECORD", help="Its id at the local node, or the beginning of it; or its file."
+        ),
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write the record's bytes here, too.")
     ] = None,
@@ -207,9 +303,10 @@ def show_record(
     value = described(signed)
 
     def say(console: Console) -> None:
-        import json
+        from comity.node.visible import json_line
 
-        console.print(json.dumps(value, indent=2, ensure_ascii=False))
+        for line in json_line(value, indent=2).split("\n"):
+            console.print(line)
 
     if as_json:
         print_json(value)

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import functools
 import inspect
-import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, ParamSpec, TypeAlias
 
 import typer
+from typer.core import TyperGroup
 
+from comity.node.visible import json_line, visible
 from comity.protocol.errors import ComityError, ConfigError, DecodeError, StoreError, VerificationError
 
 if TYPE_CHECKING:
@@ -68,6 +70,12 @@ OutOption = Annotated[
     Path | None,
     typer.Option("--out", metavar="FILE", help="Write the signed record here instead of publishing it."),
 ]
+StrictOption = Annotated[
+    bool, typer.Option("--strict", help="Sign nothing where something is warned of (status 2).")
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Write over a file that is there already under the name of --out.")
+]
 Json: TypeAlias = Any
 
 
@@ -89,6 +97,27 @@ def examples(*lines: str) -> str:
     return f"[bold]Examples[/bold]\n\n{listed}\n\n{STATUSES}"
 
 
+@contextmanager
+def naming(file: Path) -> Generator[None, None, None]:
+    """Errors of what a file says begin with its name."""
+    try:
+        yield
+    except ConfigError as exc:
+        raise exc if str(exc).startswith(str(file)) else ConfigError(f"{file}: {exc}") from exc
+
+
+def require_free(out: Path | None, *others: Path, force: bool) -> None:
+    """Check that nothing is written over by accident. `others` are files that the command changes anyway.
+
+    Raises:
+        ConfigError: there is such a file already.
+    """
+    if out is None or force or out.resolve() in {each.resolve() for each in others}:
+        return
+    if out.exists():
+        raise ConfigError(f"{out}: there is such a file already; --force writes over it")
+
+
 # Output
 
 
@@ -101,15 +130,32 @@ def show(value: Json, as_json: bool, people: Callable[[Console], None]) -> None:
 
 
 def print_json(value: Json) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, sort_keys=False) + "\n")
+    sys.stdout.write(json_line(value) + "\n")
     sys.stdout.flush()
 
 
 def console() -> Console:
+    """Where lines are printed. A line is one line: whatever a record says, it begins no other and moves nothing."""
     from rich.console import Console
 
+    class Lines(Console):
+        def print(self, *objects: Any, **options: Any) -> None:
+            super().print(*(visible(o) if isinstance(o, str) else o for o in objects), **options)
+
     width = None if sys.stdout.isatty() else WIDTH
-    return Console(file=sys.stdout, width=width, highlight=False, markup=False, soft_wrap=True)
+    return Lines(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def warn(warnings: Sequence[str], *, strict: bool) -> None:
+    """Say on the error output what is probably not meant.
+
+    Raises:
+        ConfigError: with `strict` there is something.
+    """
+    if warnings and strict:
+        raise ConfigError(f"nothing is signed: {'; '.join(warnings)}")
+    for warning in warnings:
+        sys.stderr.write(f"comity: warning: {visible(warning)}\n")
 
 
 def table(out: Console, columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
@@ -121,7 +167,7 @@ def table(out: Console, columns: Sequence[str], rows: Iterable[Sequence[object]]
         shown.add_column(column, overflow="fold")
     count = 0
     for row in rows:
-        shown.add_row(*(str(cell) for cell in row))
+        shown.add_row(*(visible(str(cell)) for cell in row))
         count += 1
     out.print(shown if count else empty)
 
@@ -139,6 +185,51 @@ def when(seconds: int) -> str:
 
 
 # Errors
+
+
+_USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
+"""What a wrong option raises. Where its class lives depends on the release of Typer."""
+
+
+class Commands(TyperGroup):
+    """All commands. With `--json` a wrong option is said as JSON, too, like any other error."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,  # noqa: FBT001  Typer's own signature
+        windows_expand_args: bool = True,  # noqa: FBT001
+        **extra: Any,
+    ) -> Any:
+        words = list(sys.argv[1:] if args is None else args)
+        _flags_take_no_value(self)
+        run = functools.partial(super().main, words, prog_name, complete_var)
+        if "--json" not in words or not standalone_mode:
+            return run(standalone_mode, windows_expand_args, **extra)
+        status: Any = OK
+        try:
+            status = run(False, windows_expand_args, **extra)
+        except _USAGE_ERROR as exc:
+            message = visible(exc.format_message())
+            print_json(
+                {"error": {"code": "option_wrong", "message": message, "hint": "--help lists the options"}}
+            )
+            sys.stderr.write(f"comity: {message}\n  --help lists the options\n")
+            sys.exit(USAGE)
+        except typer.Abort:
+            sys.exit(NEGATIVE)
+        sys.exit(status if isinstance(status, int) else OK)
+
+
+def _flags_take_no_value(command: Any) -> None:
+    """Have help show a flag without the type that its parser gives it."""
+    for parameter in command.get_params(typer.Context(command)):
+        if getattr(parameter, "is_flag", False) and parameter.metavar is None:
+            parameter.metavar = ""
+    for each in getattr(command, "commands", {}).values():
+        _flags_take_no_value(each)
 
 
 def reported(command: Callable[P, None]) -> Callable[P, None]:
@@ -177,7 +268,7 @@ def fail(exc: ComityError, *, as_json: bool) -> NoReturn:
     code, message, hint = described(exc)
     if as_json:
         print_json({"error": {"code": code, "message": message, "hint": hint}})
-    sys.stderr.write(f"comity: {message}\n" + (f"  {hint}\n" if hint else ""))
+    sys.stderr.write(f"comity: {visible(message)}\n" + (f"  {visible(hint)}\n" if hint else ""))
     raise typer.Exit(status_of(exc))
 
 
@@ -200,11 +291,16 @@ def described(exc: ComityError) -> tuple[str, str, str]:
 
 def status_of(exc: ComityError) -> int:
     """The exit status that an error gives."""
-    from comity.node.client import FormInvalidError, NodeUnreachableError, TokenWrongError
+    from comity.node.client import (
+        FormInvalidError,
+        NodeUnreachableError,
+        RoleForbiddenError,
+        TokenWrongError,
+    )
 
     if isinstance(exc, NodeUnreachableError):
         return UNREACHABLE
-    if isinstance(exc, ConfigError | StoreError | TokenWrongError):
+    if isinstance(exc, ConfigError | StoreError | TokenWrongError | RoleForbiddenError):
         return USAGE
     if isinstance(exc, FormInvalidError) and exc.code == FormInvalidError.default_code:
         return USAGE

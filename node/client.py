@@ -247,6 +247,7 @@ class NodeClient:
         self.socket_path = Path(socket_path)
         self.timeout_s = timeout_s
         self._token = token
+        self._token_file: Path | None = None
 
     @classmethod
     def of_home(cls, home: Path | str, role: Role = "bridge", timeout_s: float = TIMEOUT_S) -> NodeClient:
@@ -256,13 +257,15 @@ class NodeClient:
             ConfigError: the home has no readable token for the role.
         """
         path = Path(home) / _TOKENS_NAME / role
+        if not Path(home).is_dir():
+            raise ConfigError(f"there is no node's home at {home}: `comity node init` makes one")
         try:
             with path.open("rb") as file:
                 data = file.read(TOKEN_BYTES_MAX + 1)
         except OSError as exc:
             raise ConfigError(
-                f"the token {path} cannot be read ({exc.strerror}); `comity node init` makes it, and a"
-                " program that talks to the node runs as its user or gets a copy"
+                f"the token {path} cannot be read ({exc.strerror}); `comity node start` makes a token that is"
+                " missing, and a program that talks to the node runs as its user or gets a copy"
             ) from exc
         try:
             token = data.decode("ascii").strip()
@@ -270,7 +273,14 @@ class NodeClient:
             raise ConfigError(f"{path} does not hold a token: it is not ASCII text") from exc
         if len(data) > TOKEN_BYTES_MAX:
             raise ConfigError(f"{path} does not hold a token: it is longer than {TOKEN_BYTES_MAX} bytes")
-        return cls(Path(home) / _SOCKET_NAME, token, timeout_s)
+        if not token:
+            raise ConfigError(f"{path} is empty: remove it, and `comity node start` makes a new token")
+        try:
+            client = cls(Path(home) / _SOCKET_NAME, token, timeout_s)
+        except ConfigError as exc:
+            raise ConfigError(f"{path}: {exc}") from exc
+        client._token_file = path
+        return client
 
     def __repr__(self) -> str:
         return f"NodeClient({str(self.socket_path)!r})"
@@ -298,9 +308,13 @@ class NodeClient:
         """Say what was made, and receive the sidecar to lay beside it."""
         return self._post("/v1/actuations", form, ActuationAnswer)
 
-    def explain(self, form: StepForm) -> ExplainAnswer:
-        """What would be decided of a step. Nothing is submitted."""
-        return self._post("/v1/explanations", form, ExplainAnswer)
+    def explain(self, form: StepForm, tier: int | None = None) -> ExplainAnswer:
+        """What would be decided of a step. Nothing is submitted.
+
+        `tier` is that of the context to suppose, 0 to 3; None: that of a governed step, or of the form's context.
+        """
+        query = "" if tier is None else f"?tier={tier}"
+        return self._post(f"/v1/explanations{query}", form, ExplainAnswer)
 
     def partner_assets(self) -> list[PartnerAsset]:
         """What partners publish, as this node has verified it."""
@@ -329,17 +343,28 @@ class NodeClient:
     def decision(self, decision: str) -> Json:
         return self._json(f"/v1/decisions/{_quoted(decision)}")
 
+    def workings(self, named: str) -> Json:
+        """How the votes of a decision, of an intent's newest round, or one vote came about, judged again."""
+        return self._json(f"/v1/workings/{_quoted(named)}")
+
     def waiting(self) -> Json:
         return self._json("/v1/waiting")
 
-    def lineage(self, asset: str) -> Json:
-        return self._json(f"/v1/lineage/{_quoted(asset, safe='/')}")
+    def lineage(self, asset: str, partition: str | None = None) -> Json:
+        """The chain behind an asset or an actuation; of an asset with several partitions their list, without one."""
+        return self._json(f"/v1/lineage/{_quoted(asset, safe='/')}{_partition_query(partition)}")
 
-    def bundle(self, target: str) -> bytes:
+    def bundle(self, target: str, partition: str | None = None) -> bytes:
         """A bundle that a stranger can verify, as bytes."""
-        return self._exchange(
-            "GET", f"/v1/bundles/{_quoted(target, safe='/')}", None, bytes_max=BUNDLE_BYTES_MAX
-        )
+        path = f"/v1/bundles/{_quoted(target, safe='/')}{_partition_query(partition)}"
+        return self._exchange("GET", path, None, bytes_max=BUNDLE_BYTES_MAX)
+
+    def transitions(self) -> Json:
+        return self._json("/v1/transitions")
+
+    def ids(self, beginning: str) -> Json:
+        """The records that are held whose id begins so: `id` and `kind` of each, a few at most."""
+        return self._json(f"/v1/ids/{_quoted(beginning)}")
 
     def record(self, record: str) -> Json:
         return self._json(f"/v1/records/{_quoted(record)}")
@@ -404,12 +429,21 @@ class NodeClient:
         finally:
             connection.close()
         if response.status != http.client.OK:
-            raise _problem(response.status, data)
+            problem = _problem(response.status, data)
+            if isinstance(problem, TokenWrongError) and self._token_file is not None:
+                # The node cannot know which file it is in.
+                hint = f"{self._token_file}: {_HINTS[problem.default_code]}"
+                raise TokenWrongError(problem.message, code=problem.code, hint=hint)
+            raise problem
         return data
 
 
 def _quoted(text: str, safe: str = "") -> str:
     return urllib.parse.quote(text, safe=safe)
+
+
+def _partition_query(partition: str | None) -> str:
+    return "" if partition is None else f"?partition={_quoted(partition)}"
 
 
 def _read_bounded(response: http.client.HTTPResponse, bytes_max: int, deadline: float) -> bytes:

@@ -24,7 +24,7 @@ import msgspec
 
 from comity.attestation.roots import Roots
 from comity.attestation.signing import key_problem
-from comity.attestation.toml_text import DATE, DIGEST, date_of, digest_of, quote, seconds_of
+from comity.attestation.toml_text import COALITION, DATE, DIGEST, date_of, digest_of, quote, seconds_of
 from comity.node.address import ADDRESSES_MAX, FORM, dial_address
 from comity.node.owner_files import PUBLIC, write_file
 from comity.node.store import coalition_of
@@ -141,21 +141,30 @@ class CoalitionFile:
         named = {member.id for record in _newest(self) for member in _epoch(record).members}
         return tuple(entry for entry in self.members if entry.id not in named)
 
-    def roots(self) -> Roots:
+    def roots(self, number: int | None = None) -> Roots:
         """What a stranger pins to verify what this coalition decides.
 
+        All that is in them is signed, so that every member writes the same ones, at any time.
+
+        Args:
+            number: the epoch to pin; the newest that all have signed if not said.
+
         Raises:
-            ConfigError: the coalition is not founded.
+            ConfigError: the coalition is not founded, or has no such epoch.
         """
         if not self.epochs:
             raise ConfigError("a coalition whose genesis is not signed by all members has no roots yet")
-        newest = self.epochs[-1]
+        last = len(self.epochs) - 1
+        if number is not None and not 0 <= number <= last:
+            raise ConfigError(f"no epoch {number} is known here; there are 0 to {last}")
+        pinned = self.epochs[last if number is None else number]
+        body = _epoch(pinned)
         return Roots(
             coalition=self.epochs[0].id,
-            epoch_number=newest.header.number,
-            epoch=newest.id,
-            name=self.name,
-            made=self.made,
+            epoch_number=pinned.header.number,
+            epoch=pinned.id,
+            name=body.coalition_name,
+            made=body.started,
         )
 
 
@@ -332,6 +341,7 @@ class _Table:
 
 
 def _coalition(document: TomlDocument) -> CoalitionFile:
+    document.require_kind(COALITION)
     top = _Table.of(document, (), document.values, *_TOP)
     members = tuple(
         _member(document, ("members", index), value) for index, value in enumerate(top.tables("members"))
@@ -474,16 +484,17 @@ def format_coalition(file: CoalitionFile) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_coalition(path: Path, file: CoalitionFile) -> None:
+def write_coalition(path: Path, file: CoalitionFile, *, replace: bool = True) -> None:
     """Write a `coalition.toml`, in the place of an older one.
 
     Raises:
-        ConfigError: it is longer than `COALITION_BYTES_MAX`, or cannot be written.
+        ConfigError: it is longer than `COALITION_BYTES_MAX`, or cannot be written; or one is there already and
+            `replace` is false.
     """
     data = format_coalition(file).encode()
     if len(data) > COALITION_BYTES_MAX:
         raise ConfigError(f"{path}: {len(data)} bytes; at most {COALITION_BYTES_MAX} are allowed")
-    write_file(path, data, mode=PUBLIC)
+    write_file(path, data, mode=PUBLIC, replace=replace)
 
 
 def _member_lines(entry: MemberEntry) -> Iterator[str]:

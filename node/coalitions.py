@@ -23,7 +23,8 @@ from comity.attestation.epochs import (
 )
 from comity.attestation.holdings import Holdings
 from comity.attestation.signing import ED25519, add_signature, key_id
-from comity.attestation.verification import verify_epoch
+from comity.attestation.toml_text import date_of
+from comity.attestation.verification import KeyDirectory, verify, verify_epoch
 from comity.node.cards import Card
 from comity.node.coalition_file import CoalitionFile, MemberEntry
 from comity.protocol.encoding import encode
@@ -31,7 +32,7 @@ from comity.protocol.envelope import SignedRecord
 from comity.protocol.errors import ConfigError, DecodeError, VerificationError
 from comity.protocol.governance import Epoch, Member, NodeCertificate, Policy, PublicKey, Taxonomy
 from comity.protocol.identifiers import sha256
-from comity.protocol.limits import MEMBERS_MAX, POLICIES_MAX
+from comity.protocol.limits import ASK_AHEAD_S, MEMBERS_MAX, POLICIES_MAX
 from comity.protocol.records import decode_body
 
 CERTIFICATE_DAYS: Final = 365
@@ -74,8 +75,12 @@ class CoalitionStanding:
         return self.epoch is not None and not (self.unsigned or self.uncertified or self.missing)
 
 
-def tolerance(members: int) -> str:
-    """How many faults a coalition of that size tolerates, in words."""
+def tolerance(members: int, quorum: int = 0) -> str:
+    """How many faults a coalition of that size tolerates, in words.
+
+    Args:
+        quorum: votes that its epoch asks for, where those are more than its size asks for.
+    """
     if members == SOLO:
         return "a coalition of one is solo: it judges itself, and no other coalition admits what it makes"
     if members <= FAULTLESS_MAX:
@@ -84,8 +89,19 @@ def tolerance(members: int) -> str:
             "every member has to be up and honest for a decision"
         )
     faults = faults_tolerated(members)
-    what = "1 member that lies or is down" if faults == 1 else f"{faults} members that lie or are down"
+    if quorum > quorum_of(members):
+        down = members - quorum
+        return (
+            f"a coalition of {members} asks for {quorum} votes, more than the {quorum_of(members)} that its size"
+            f" asks for: it tolerates {_members(faults, 'that lies', 'that lie')}, and decides with at most"
+            f" {_members(down, 'down', 'down')}"
+        )
+    what = _members(faults, "that lies or is down", "that lie or are down")
     return f"a coalition of {members} decides with {quorum_of(members)} votes and tolerates {what}"
+
+
+def _members(count: int, one: str, several: str) -> str:
+    return f"{count} member{'' if count == 1 else 's'} {one if count == 1 else several}"
 
 
 # Drafting
@@ -112,6 +128,12 @@ def draft_genesis(
         ConfigError: the parts do not make an epoch; the message says why.
     """
     entries = tuple(sorted((card.entry() for card in cards), key=lambda entry: entry.id))
+    least = quorum_of(len(entries)) if entries else 0
+    if quorum and not least <= quorum <= len(entries):
+        raise ConfigError(
+            f"a quorum of {quorum} of {len(entries)} members cannot be: it is {least} at least, which it is"
+            f" unless said, and {len(entries)} at most"
+        )
     if author.member not in {entry.id for entry in entries}:
         raise ConfigError(f"{author.member} drafts the coalition, so its own card has to be among the cards")
     body = Epoch(
@@ -192,6 +214,7 @@ def _write_epoch(author: Author, body: Epoch, now: int, number: int) -> SignedRe
         raise ConfigError(f"no epoch: {problem[1]}")
     if len(body.members) > MEMBERS_MAX:
         raise ConfigError(f"{len(body.members)} members; a coalition has at most {MEMBERS_MAX}")
+    require_begun(body, number, now)
     try:
         msgspec.convert(msgspec.to_builtins(body, builtin_types=(bytes,)), Epoch, strict=True)
         return author.write("epoch", body, now, name="epoch", number=number)
@@ -260,7 +283,7 @@ def sign_draft(
         card: of the node to certify.
 
     Raises:
-        ConfigError: the organization is no member by the draft, or with other keys.
+        ConfigError: the organization is no member by the draft, or with other keys; or the draft begins later than now.
     """
     coalition = file.coalition
     if coalition is None:
@@ -269,15 +292,33 @@ def sign_draft(
     draft = file.draft
     if draft is not None:
         _require_key(own, draft)
+        require_begun(epoch_of(draft), draft.header.number, now)
         draft = add_signature(draft, own.signer)
     elif not _is_key_of(own.signer.public, epoch_of(file.epochs[-1]).members, own.member):
-        raise ConfigError(f"{own.member} is no member of this coalition with this key")
+        raise ConfigError(
+            f"{own.member} is no member of this coalition with this key; a member takes it in with"
+            " `comity coalition admit CARD`"
+        )
     members = _with_node(file.members, card)
     records = file.records
     if _certificate_of(file, card, now) is None:
         records = (*records, certify(own, card, now, days=days, number=_next_number(file, card)))
     signed = CoalitionFile(file.name, file.made, members, records, draft)
-    return _completed(signed)
+    return completed(signed)
+
+
+def require_begun(body: Epoch, number: int, now: int) -> None:
+    """Refuse an epoch that begins later than this machine's time: until then nothing could be decided under it.
+
+    Raises:
+        ConfigError: naming both times.
+    """
+    if body.started > now + ASK_AHEAD_S:
+        raise ConfigError(
+            f"epoch {number} begins at {date_of(body.started)}, and it is {date_of(now)} by this machine's clock:"
+            " set the clock that is wrong. If it is that of whoever drafted the epoch, have it drafted anew;"
+            " or wait until then"
+        )
 
 
 def certify(author: Author, card: Card, now: int, *, days: int, number: int) -> SignedRecord:
@@ -343,7 +384,7 @@ def _with_node(members: tuple[MemberEntry, ...], card: Card) -> tuple[MemberEntr
     return tuple(changed)
 
 
-def _completed(file: CoalitionFile) -> CoalitionFile:
+def completed(file: CoalitionFile) -> CoalitionFile:
     """The file, with its draft among the epochs if nobody's signature is missing."""
     draft = file.draft
     if draft is None or draft_unsigned(file):
@@ -395,11 +436,14 @@ def verified(file: CoalitionFile) -> tuple[Holdings, CoalitionStanding]:
         for record in file.epochs:
             holdings.adopt(record)
         _verify_draft(file)
+        _verify_newcomers(file)
     except (VerificationError, DecodeError) as exc:
         raise ConfigError(f"the coalition file does not verify: {exc}") from exc
     missing: tuple[str, ...] = ()
     if file.epochs:
-        admission = holdings.admit(r for r in file.records if r.header.kind != "epoch")
+        newcomers = _newcomers(file)
+        known = [r for r in file.records if r.header.kind != "epoch" and r.header.member not in newcomers]
+        admission = holdings.admit(known)
         if admission.rejected:
             raise ConfigError(f"the coalition file does not verify: {admission.rejected[0][1]}")
         missing = tuple(f"the epoch's body {digest.hex()[:16]}" for digest in holdings.missing_bodies())
@@ -420,6 +464,26 @@ def verified(file: CoalitionFile) -> tuple[Holdings, CoalitionStanding]:
         missing=missing,
     )
     return holdings, standing
+
+
+def _newcomers(file: CoalitionFile) -> frozenset[str]:
+    """Who becomes a member by the draft, and is none by the newest epoch."""
+    if file.draft is None or not file.epochs:
+        return frozenset()
+    present = {member.id for member in epoch_of(file.epochs[-1]).members}
+    return frozenset({member.id for member in epoch_of(file.draft).members} - present)
+
+
+def _verify_newcomers(file: CoalitionFile) -> None:
+    """What newcomers have signed so far, under the keys that the draft gives them and no epoch does yet."""
+    newcomers = _newcomers(file)
+    if file.draft is None or not newcomers:
+        return
+    directory = KeyDirectory()
+    directory.admit_members(epoch_of(file.draft).members)
+    for record in file.records:
+        if record.header.kind != "epoch" and record.header.member in newcomers:
+            verify(record, directory)
 
 
 def _verify_draft(file: CoalitionFile) -> None:
@@ -444,10 +508,14 @@ def require_joinable(file: CoalitionFile, card: Card, now: int) -> Holdings:
             " `comity coalition sign FILE` adds a signature"
         )
     epoch = standing.epoch
+    require_begun(epoch.body, epoch.number, now)
     member = epoch.members.get(card.member)
     if member is None:
         waiting = f"; epoch {file.draft.header.number} is being signed" if file.draft is not None else ""
-        raise ConfigError(f"{card.member} is no member of epoch {epoch.number}{waiting}")
+        raise ConfigError(
+            f"{card.member} is no member of epoch {epoch.number}{waiting}; a member takes it in with"
+            " `comity coalition admit CARD`, and all sign"
+        )
     if card.organization_key not in member.keys:
         raise ConfigError(f"epoch {epoch.number} gives {card.member} another organization key than this home")
     if standing.missing:
@@ -491,6 +559,9 @@ def require_successor(held: CoalitionFile, file: CoalitionFile) -> None:
 
 def merged_records(held: CoalitionFile, file: CoalitionFile) -> CoalitionFile:
     """The founded part of the file, with what a home knew already and the file lacks."""
-    known = {record.id for record in file.records}
+    newcomers = _newcomers(file)
+    # Without the draft nobody could verify what newcomers have signed so far.
+    founded = tuple(record for record in file.records if record.header.member not in newcomers)
+    known = {record.id for record in founded}
     more = tuple(record for record in held.records if record.id not in known)
-    return CoalitionFile(file.name, file.made, file.members, (*file.records, *more))
+    return CoalitionFile(file.name, file.made, file.members, (*founded, *more))

@@ -73,6 +73,9 @@ class Config:
                 continue
             try:
                 same = setting.read(setting.raw(value)) == value
+            except msgspec.ValidationError as exc:
+                # What a schema says of a pattern helps nobody.
+                raise ConfigError(f"{setting.field}: {value!r:.80} is not {setting.wanted}") from exc
             except (ValueError, AttributeError, TypeError) as exc:
                 raise ConfigError(f"{setting.field}: {exc}; it is {setting.wanted}") from exc
             if not same:

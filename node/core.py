@@ -6,15 +6,16 @@ the machines want stored is stored before anything of theirs is put into the out
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 import structlog
 
+from comity.attestation.adverse import Slot, slot_of
 from comity.attestation.authoring import Author
 from comity.attestation.gathering import certificate_of, chain_of
-from comity.attestation.holdings import Admission, Holdings
+from comity.attestation.holdings import SLOT_RIVALS_MAX, Admission, Holdings
 from comity.attestation.requester import (
     AskAgain,
     Declined,
@@ -33,10 +34,12 @@ from comity.attestation.requester import (
 from comity.attestation.voter import AskArrived, Decline, SendVote, StoreRecords, StoreVote, Voter
 from comity.attestation.voter import Effect as VoterEffect
 from comity.node.clock import Clock
-from comity.node.store import Cursor, Head, Store
+from comity.node.heads import heads_among
+from comity.node.portions import Brought, are_dear, next_portion
+from comity.node.store import Cursor, Store, slot_subject
 from comity.protocol.envelope import SignedRecord, decode_record
 from comity.protocol.errors import DecodeError, VerificationError
-from comity.protocol.execution import Actuation, Intent
+from comity.protocol.execution import Actuation, Ask, Intent
 from comity.protocol.frames import (
     Answer,
     AskFrame,
@@ -144,9 +147,12 @@ class Core:
         self.store = store
         self.clock = clock
         self.outbox: list[Outgoing] = []
-        self.holdings = Holdings(engine, self._load, store.about)
-        for record in epochs:
-            self.holdings.adopt(record)
+        self._untold = False
+        self.holdings = Holdings(engine, self._load, self._load_about, self._load_slot)
+        for number, record in enumerate(epochs):
+            # A genesis is waited for by nobody: without it there is nothing to begin with.
+            self.holdings.adopt(record, clock.now() if number else None)
+        self._wake_for_epoch()
         self.coalition = self.holdings.epoch.coalition
         self._read_governance()
         self.voter = Voter(identity.author, self.holdings, clock.started)
@@ -155,6 +161,12 @@ class Core:
     def _load(self, record_id: bytes) -> SignedRecord | None:
         found = self.store.get([record_id])
         return found[0] if found else None
+
+    def _load_slot(self, slot: Slot) -> list[SignedRecord]:
+        return self.store.about(slot_subject(self.coalition, *slot), limit=SLOT_RIVALS_MAX)
+
+    def _load_about(self, subject: bytes) -> list[SignedRecord]:
+        return self.store.about(subject, execution=True)
 
     def _read_governance(self) -> None:
         """Everything of the governance logs, once, in bounded pages."""
@@ -165,7 +177,7 @@ class Core:
             )
             if not page.records:
                 return
-            self.holdings.admit(r for r in page.records if r.header.kind != "epoch")
+            self.holdings.admit((r for r in page.records if r.header.kind != "epoch"), examined=True)
             position = page.next
 
     def drain(self) -> list[Outgoing]:
@@ -175,19 +187,23 @@ class Core:
 
     # Peers
 
-    def answer(self, payload: bytes, peer: str = "") -> bytes:
-        """Answer one request of a peer."""
+    def answer(self, payload: bytes, peer: str = "", *, admitted: bool = False) -> bytes | Brought:
+        """Answer one request of a peer, or say what is to be admitted before.
+
+        Args:
+            admitted: what it brings was admitted, as far as it can be.
+        """
         try:
             request = decode_request(payload)
-            answer = self._answer(request, peer)
+            answer = self._answer(request, peer, admitted=admitted)
         except DecodeError as exc:
             answer = ProblemFrame(code="frame_wrong", detail=str(exc)[:200])
-        return encode_frame(answer)
+        return answer if isinstance(answer, Brought) else encode_frame(answer)
 
-    def _answer(self, request: Request, peer: str) -> Answer:
+    def _answer(self, request: Request, peer: str, *, admitted: bool) -> Answer | Brought:
         match request:
             case AskFrame():
-                return self._vote(request, peer)
+                return self._vote(request, peer, admitted=admitted)
             case FetchFrame():
                 return RecordsFrame(records=self._within_frame(self.store.get(request.ids)))
             case FeedFrame():
@@ -197,12 +213,13 @@ class Core:
                     records=self._within_frame(self.head_records(request.asset, request.partition))
                 )
             case OfferFrame():
-                self.admit((decode_record(data) for data in request.records), source=peer)
-                return RecordsFrame()
+                return Brought(request.records, encode_frame(RecordsFrame()))
 
-    def _vote(self, request: AskFrame, peer: str) -> Answer:
+    def _vote(self, request: AskFrame, peer: str, *, admitted: bool) -> Answer | Brought:
         ask = decode_record(request.ask)
         attached = tuple(decode_record(data) for data in request.records)
+        if not admitted and are_dear(attached):
+            return Brought(request.records, None)
         said = self._judge(AskArrived(ask, attached, peer))
         return VoteFrame(vote=said.encoded()) if isinstance(said, SignedRecord) else said
 
@@ -227,6 +244,9 @@ class Core:
             match effect:
                 case StoreRecords(records):
                     self.store.put(records)
+                    for record in records:
+                        if record.header.kind == "actuation":
+                            self._file_slot(self.holdings.peek(record.id))
                 case StoreVote(intent, t, vote, _):
                     kept = self.store.vote_once(intent, t, vote)
                     if kept.id != vote.id:
@@ -295,8 +315,8 @@ class Core:
             return encode_frame(FeedFrame())
         return encode_frame(FeedFrame(after=cursor.position, incarnation=cursor.incarnation))
 
-    def receive_page(self, peer: str, payload: bytes) -> bool:
-        """Take one page of a peer's governance records. Returns whether there is more.
+    def open_page(self, payload: bytes) -> PageFrame:
+        """Read one page of a peer's governance records and take its epochs.
 
         Raises:
             DecodeError: no page.
@@ -306,7 +326,28 @@ class Core:
             raise DecodeError("not a page")
         for data in page.epochs:
             self.adopt(decode_record(data))
-        self.admit((decode_record(data) for data in page.records), source=peer)
+        return page
+
+    def admit_few(self, records: Sequence[bytes], position: int, source: str) -> int:
+        """Admit the next few of what a peer brought, in one commit. Returns where to go on.
+
+        Who waits for news hears of it by `tell_news`.
+
+        Raises:
+            DecodeError: one of them is no record; none of this portion is admitted.
+        """
+        portion, following = next_portion(records, position)
+        self.admit(portion, source=source, tell=False)
+        return following
+
+    def tell_news(self) -> None:
+        """Let deferred intents look again, if anything was admitted since they last did."""
+        if self._untold:
+            self._untold = False
+            self.request(NewsArrived())
+
+    def close_page(self, peer: str, page: PageFrame) -> bool:
+        """Remember how far a peer's governance records were admitted. Returns whether there are more."""
         before = self.store.cursor(peer, self.coalition)
         cursor = Cursor(page.incarnation, page.position)
         if cursor != before:
@@ -318,22 +359,53 @@ class Core:
 
     def adopt(self, record: SignedRecord) -> None:
         """Take the next epoch, if that is what it is; an epoch that is known or foreign changes nothing."""
-        known = record.id in self.holdings.epochs
         try:
-            self.holdings.adopt(record)
+            self.take_epoch(record)
         except (VerificationError, DecodeError):
             return
-        if not known:
-            self.keep_epoch(record)
 
-    def keep_epoch(self, record: SignedRecord) -> None:
-        """Store an epoch that the holdings have adopted, and look at everything anew under it."""
+    def take_epoch(self, record: SignedRecord) -> bool:
+        """Store the next epoch, and look at everything anew under it once it begins. Returns whether it was new.
+
+        Raises:
+            VerificationError, DecodeError: it is no epoch that follows.
+        """
+        if self.holdings.knows_epoch(record.id):
+            return False
+        self.holdings.adopt(record, self.clock.now())
         self.store.put([record], durable=True)
+        if record.id in self.holdings.epochs:
+            self._epoch_began()
+        else:
+            log.info("epoch_waits", epoch=record.header.number, begins=self.holdings.begins_next)
+            self._wake_for_epoch()
+        return True
+
+    def _epoch_began(self) -> None:
         self.outbox.append(GovernanceChanged())
         self.request(NewsArrived())
 
-    def admit(self, records: Iterable[SignedRecord], *, own: bool = False, source: str = "") -> Admission:
-        """Verify and keep records, raise heads, and let deferred intents look again."""
+    def _wake_for_epoch(self) -> None:
+        begins = self.holdings.begins_next
+        if begins is not None:
+            self.outbox.append(Wake(float(begins)))
+
+    def _begin_epochs(self) -> None:
+        """Put the epochs in force whose time has come."""
+        if self.holdings.begins_next is None:
+            return
+        if self.holdings.begin(self.clock.now()):
+            self._epoch_began()
+        self._wake_for_epoch()
+
+    def admit(
+        self, records: Iterable[SignedRecord], *, own: bool = False, source: str = "", tell: bool = True
+    ) -> Admission:
+        """Verify and keep records, raise heads, and let deferred intents look again.
+
+        Args:
+            tell: whether they look at once; otherwise at `tell_news`.
+        """
         offered = list(records)
         admission = self._admission(offered, source)
         kept = [record.record for record in admission.admitted]
@@ -342,14 +414,19 @@ class Core:
         made = {record.id: record for record in (*admission.admitted, *held) if record is not None}
         if kept or made:
             adverse = any(record.is_adverse() for record in admission.admitted)
+            heads = list(heads_among(self.holdings, self.coalition, made.values()))
             with self.store.batch(durable=adverse):
                 self.store.put(kept, own=own)
+                for head in heads:
+                    self.store.raise_head(head)
                 for record in made.values():
-                    self._raise_head(record)
+                    self._file_slot(record)
         if kept:
             if any(record.header.kind in _CHANGING for record in admission.admitted):
                 self.outbox.append(GovernanceChanged())
-            self.request(NewsArrived())
+            self._untold = True
+        if tell:
+            self.tell_news()
         return admission
 
     def _admission(self, offered: list[SignedRecord], source: str) -> Admission:
@@ -373,14 +450,11 @@ class Core:
             tuple(r for part in parts for r in part.rejected),
         )
 
-    def _raise_head(self, record: AnyRecord) -> None:
-        body = record.body
-        if isinstance(body, Actuation) and record.header.outcome == "promoted":
-            writer = self.holdings.epoch.writer_of(body.asset)
-            if writer == record.member:
-                self.store.raise_head(
-                    Head(self.coalition, body.asset, body.partition, body.generation, record.id)
-                )
+    def _file_slot(self, record: AnyRecord | None) -> None:
+        """Let the store find a promoted actuation by its slot, for a process after this one."""
+        slot = slot_of(record) if record is not None else None
+        if record is not None and slot is not None:
+            self.store.file_under(slot_subject(self.coalition, *slot), record.id)
 
     def head_records(self, asset: str, partition: str) -> list[SignedRecord]:
         """The newest promoted actuation of a slot, its certificate, and who vouches for the keys in it."""
@@ -426,17 +500,27 @@ class Core:
     def file(self, intent: SignedRecord, offered: tuple[SignedRecord, ...]) -> None:
         self.request(IntentFiled(intent, offered))
 
-    def _keep(self, records: Iterable[SignedRecord]) -> None:
-        """Keep what the requester wants kept: its own records in this node's logs, others' votes beside them."""
+    def _keep(self, records: Iterable[SignedRecord]) -> bool:
+        """Keep what the requester wants kept: its own records in this node's logs, others' votes beside them.
+
+        Returns whether all may be used. An ask for a round in which another was kept before may not.
+        """
+        usable = True
         own: list[SignedRecord] = []
         others: list[SignedRecord] = []
         for record in records:
             mine = record.header.key == self.identity.author.signer.key_id
-            (own if mine else others).append(record)
+            ask = self.holdings.peek(record.id) if record.header.kind == "ask" else None
+            if mine and ask is not None:
+                kept = self.store.ask_once(ask.body.intent, ask.body.t, record)
+                usable = usable and kept.id == record.id
+            else:
+                (own if mine else others).append(record)
         if others:
             self.store.put(others)
         if own:
             self.store.put(own, own=True)
+        return usable
 
     def _remember(self, intent: bytes, standing: str) -> None:
         """Keep where an intent stands, so that a restart goes on from there."""
@@ -463,8 +547,10 @@ class Core:
             ]
             newest = max(certificates, key=lambda r: (r.body.t, r.id), default=None)
             settled = newest if row.status in ("permitted", "refused") else None
-            if not self.requester.resume(intent, offered, settled):
-                self.file(intent.record, tuple(record.record for record in offered))
+            asked = [r.body.t for r in self.holdings.about(row.intent) if isinstance(r.body, Ask)]
+            after = max(asked, default=0)
+            if not self.requester.resume(intent, offered, settled, after):
+                self.request(IntentFiled(intent.record, tuple(record.record for record in offered), after))
             count += 1
         return count
 
@@ -476,6 +562,7 @@ class Core:
         self.request(AskAgain(intent))
 
     def tick(self) -> None:
+        self._begin_epochs()
         self.request(TimePassed())
 
     def members_up(self, members: tuple[str, ...]) -> None:
@@ -492,12 +579,17 @@ class Core:
             self._do(effects)
 
     def _do(self, effects: tuple[Effect, ...]) -> None:
+        usable = True
         for effect in effects:
             match effect:
                 case StoreOwn(records):
-                    self._keep(records)
+                    usable = self._keep(records)
                 case SendAsk(ask, attached, members):
-                    self.outbox.append(OutgoingAsk(ask, attached, members))
+                    if usable:
+                        self.outbox.append(OutgoingAsk(ask, attached, members))
+                    else:
+                        # Asked in a process before this one. Nobody answers it, so it is asked anew, later.
+                        log.warning("asked_before", ask=ask.id.hex())
                 case Settled(intent, standing):
                     self._remember(intent, standing)
                     self.outbox.append(Changed(intent))

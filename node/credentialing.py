@@ -11,9 +11,17 @@ import msgspec
 
 from comity.attestation.authoring import NO_SALT, Author
 from comity.attestation.credentials import widened
+from comity.node.client import NodeError
 from comity.node.home import NODE_KEY
 from comity.node.keystore import companion, load_public
-from comity.node.signing_hand import DAY_S, Hand, credential_body, now, whole_pattern, whole_subject
+from comity.node.signing_hand import (
+    DAY_S,
+    Hand,
+    credential_body,
+    now,
+    whole_pattern,
+    whole_subject,
+)
 from comity.protocol.envelope import SignedRecord
 from comity.protocol.errors import ConfigError
 from comity.protocol.governance import Credential, PublicKey, Revocation
@@ -151,6 +159,44 @@ def _bound_of(above: Credential, bound: str) -> str:
     return str(said.get(bound, ""))
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """A credential before its revocation, as far as the local node says.
+
+    Attributes:
+        others: ids of credentials in force that the same automation's key holds, where it is one of automation.
+    """
+
+    subject: str = ""
+    revoked: bool = False
+    automation: bool = False
+    others: tuple[str, ...] = ()
+
+
+def standing_before(hand: Hand, named: str) -> Before:
+    """How a credential stands that is to be revoked. Without a node nothing is known of it: that hinders nobody.
+
+    Raises:
+        ConfigError: it is no file, and no id that the node knows.
+    """
+    wanted = hand.record(named, "credential", "node_certificate").id.hex()
+    try:
+        rows: list[Any] = hand.reader().credentials()
+    except (NodeError, ConfigError):
+        return Before()
+    row = next((each for each in rows if each["credential"] == wanted), None)
+    if row is None:
+        return Before()
+    automation = row["subject_kind"] == "automation"
+    others = [
+        each["credential"]
+        for each in rows
+        if each["credential"] != wanted
+        and (each["key"], each["state"], each["subject_kind"]) == (row["key"], "in force", "automation")
+    ]
+    return Before(row["subject"], row["state"] == "revoked", automation, tuple(others) if automation else ())
+
+
 def revoked(
     hand: Hand,
     named: str,
@@ -159,8 +205,9 @@ def revoked(
     under: str = "",
     key: Path | None = None,
     organization_key: Path | None = None,
+    kinds: tuple[str, ...] = ("credential", "node_certificate"),
 ) -> SignedRecord:
-    """Sign the revocation of a credential or of a node's certificate.
+    """Sign the revocation of a credential or of a node's certificate, or of a record of other kinds.
 
     Raises:
         ConfigError: it is neither, or of another organization.
@@ -170,9 +217,12 @@ def revoked(
         raise ConfigError(
             "--under and --key go together: the delegator's credential, and the delegator's own key"
         )
-    target = hand.record(named)
-    if target.header.kind not in ("credential", "node_certificate"):
-        raise ConfigError(f"a {target.header.kind} is not revoked; credentials and node certificates are")
+    target = hand.record(named, *kinds)
+    if target.header.kind not in kinds:
+        wanted = " or ".join(kind.replace("_", " ") for kind in kinds)
+        raise ConfigError(
+            f"{named} is a {target.header.kind.replace('_', ' ')}, and a {wanted} is revoked here"
+        )
     author: Author
     if key is not None:
         author = hand.holder(key, hand.credential(under))

@@ -10,18 +10,19 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 from comity.attestation.authoring import NO_SALT
-from comity.attestation.case import Case, Fault, Judgement
+from comity.attestation.case import Case, Fault, Grants, Judgement
 from comity.attestation.explain import Explanation, explain
 from comity.attestation.gathering import gather
 from comity.attestation.verification import verify
 from comity.attestation.voter import build_case
 from comity.node.core import Core
-from comity.node.forms import ExplainAnswer, StepForm, StepOutcome, TermForm
+from comity.node.forms import ExplainAnswer, InputForm, StepForm, StepOutcome, TermForm
 from comity.node.problems import Refused
 from comity.node.sentences import cause_sentence, need_sentence
 from comity.node.steps import (
     Defaults,
     Draft,
+    asset_id,
     cause_form,
     claimed_outputs,
     draft,
@@ -37,13 +38,50 @@ AnyRecord: TypeAlias = VerifiedRecord[Any]
 
 ORCHESTRATOR: Final = "explain"
 """What an intent that is only explained says that it comes from. Policy does not see it."""
+GOVERNED_STEP_TIER: Final = 1
+"""What the measurement of a governed step's process gives: software evidence (docs/spec/evidence.md section 3)."""
 
 
-def explain_step(core: Core, form: StepForm, defaults: Defaults, reachable: frozenset[str]) -> ExplainAnswer:
+def perhaps_read(form: StepForm) -> StepForm:
+    """The step with every slot of its inputs that `explain_step` may take for one that names no partition."""
+    partitions = sorted({output.partition for output in form.outputs if output.partition})
+    unsaid = [entry for entry in form.inputs if not entry.partition and not entry.sidecar]
+    more = [replace(entry, partition=each) for entry in unsaid for each in partitions]
+    return replace(form, inputs=[*form.inputs, *more])
+
+
+def _as_read(core: Core, form: StepForm) -> StepForm:
+    """The step with its inputs as an orchestrator would name them.
+
+    Where no partition is named and the asset has some: those of the outputs, as far as they are known here, or
+    else all.
+    """
+    made = {output.partition for output in form.outputs}
+    inputs: list[InputForm] = []
+    for entry in form.inputs:
+        heads = core.store.heads(asset_id(core, entry.asset), coalition=core.coalition)
+        known = [head.partition for head in heads]
+        if entry.partition or entry.sidecar or not known or "" in known:
+            inputs.append(entry)
+            continue
+        same = [each for each in known if each in made]
+        inputs += [replace(entry, partition=each) for each in same or known]
+    return replace(form, inputs=inputs)
+
+
+def explain_step(
+    core: Core,
+    form: StepForm,
+    defaults: Defaults,
+    reachable: frozenset[str],
+    tier: int | None = None,
+) -> ExplainAnswer:
     """Explain a step.
 
     Args:
         reachable: the members whose vote could be had now, the own one among them.
+        tier: of the context to suppose. None: what the form's own evidence gives, or, where it has none, what
+            that of a governed step would: nothing is measured here.
 
     Raises:
         Refused: the step cannot become an intent.
@@ -51,14 +89,17 @@ def explain_step(core: Core, form: StepForm, defaults: Defaults, reachable: froz
     if not is_governed(core, form) or not form.outputs:
         return ExplainAnswer(outcome="ungoverned")
     try:
-        drafted = draft(core, replace(form, orchestrator=ORCHESTRATOR), defaults)
+        drafted = draft(core, replace(_as_read(core, form), orchestrator=ORCHESTRATOR), defaults)
     except Refused as exc:
         if exc.code != "input_without_lineage":
             raise
         cause = TermForm(exc.code, message=exc.message)
-        return ExplainAnswer(outcome="defer", causes=[cause], needs=[TermForm("input", message=exc.hint)])
-    case = _case(core, drafted)
-    return _answer(core, case, explain(case), reachable)
+        return ExplainAnswer(
+            outcome="defer", causes=[cause], needs=[TermForm("input", message=f"the input first: {exc.hint}")]
+        )
+    supposed = tier if tier is not None else 0 if form.context is not None else GOVERNED_STEP_TIER
+    case = replace(_case(core, drafted), granted=Grants(tier=supposed))
+    return replace(_answer(core, case, explain(case), reachable), tier=supposed)
 
 
 def _case(core: Core, drafted: Draft) -> Case:
@@ -146,14 +187,14 @@ def _reach(core: Core, judgement: Judgement, reachable: frozenset[str]) -> _Reac
     silent = sorted({owner for each in judgement.classes for owner in each.live} - present)
     if not silent:
         return _Reach()
-    return _Reach(
-        causes=tuple(
-            TermForm("owner_silent", {"member": m}, message=cause_sentence("owner_silent", {"member": m}))
-            for m in silent
-        ),
-        needs=tuple(
-            TermForm("consent", {"member": m}, message=need_sentence("consent", {"member": m}))
-            for m in silent
-        ),
-        outcome="defer",
-    )
+    causes: list[TermForm] = []
+    needs: list[TermForm] = []
+    for member in silent:
+        named: dict[str, int | str] = {"member": member}
+        if member in epoch.members:
+            causes.append(TermForm("owner_silent", named, message=cause_sentence("owner_silent", named)))
+            needs.append(TermForm("consent", named, message=need_sentence("consent", named)))
+        else:
+            causes.append(TermForm("owner_departed", named, message=cause_sentence("owner_departed", named)))
+            needs.append(TermForm("membership", named, message=need_sentence("membership", named)))
+    return _Reach(causes=tuple(causes), needs=tuple(needs), outcome="defer")

@@ -161,11 +161,17 @@ class ReadForm:
 
 @dataclass(frozen=True, slots=True)
 class ReadAnswer:
-    """`admitted`, or the causes why not; `actuation` is the record that vouches for the bytes."""
+    """`admitted`, or the causes why not; `actuation` is the record that vouches for the bytes.
+
+    `rows` is how many rows that record says there are: a reader compares before it builds the table. `sidecar` is
+    that of an own asset whose bytes were shown without one, to be laid beside them.
+    """
 
     admitted: bool
     actuation: str = ""
     causes: list[TermForm] = field(default_factory=list[TermForm])
+    rows: int | None = None
+    sidecar: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +218,8 @@ class ExplainAnswer:
     causes: list[TermForm] = field(default_factory=list[TermForm])
     needs: list[TermForm] = field(default_factory=list[TermForm])
     lifts: list[list[TermForm]] = field(default_factory=list[list[TermForm]])
+    tier: int = 0
+    """The tier of the context that was supposed; 0 where nothing was, and the form's own evidence was judged."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
@@ -15,14 +16,17 @@ import msgspec
 
 from comity.attestation.policy_guard import LintProblem
 from comity.attestation.policy_lint import PolicyNames, lint
+from comity.attestation.toml_text import POLICY, TAXONOMY
 from comity.node.owner_files import read_file
 from comity.node.toml_document import Key, TomlDocument, read_toml
+from comity.protocol.envelope import SignedRecord
 from comity.protocol.errors import ConfigError
 from comity.protocol.governance import (
     AssetRule,
     AuthorityClass,
     ColumnClass,
     ColumnName,
+    Epoch,
     Policy,
     Purpose,
     RuleText,
@@ -30,6 +34,7 @@ from comity.protocol.governance import (
 )
 from comity.protocol.identifiers import AssetPattern, ClassName, Code, MemberId, PartsPerMillion, ShortText
 from comity.protocol.limits import SALT_BYTES, STRING_BYTES_MAX
+from comity.protocol.records import decode_body
 
 FILE_BYTES_MAX: Final = 1_048_576
 """A classification of a thousand assets with their columns: as large as a body."""
@@ -175,19 +180,16 @@ class PolicySource:
     policy: Policy
     rules_path: Path
 
-    def names(self, taxonomy: Taxonomy | None = None) -> PolicyNames:
-        """What the rules may name, as far as it is known here."""
-        classes = frozenset(entry.name for entry in taxonomy.classes) if taxonomy is not None else None
-        return PolicyNames(
-            authority_classes=classes,
-            data_classes=frozenset(rule.data_class for rule in self.policy.assets),
-            column_classes=frozenset(c.column_class for rule in self.policy.assets for c in rule.columns),
-            purposes=frozenset(purpose.name for purpose in self.policy.purposes),
-        )
+    def problems(
+        self, taxonomy: Taxonomy | None = None, epoch: Epoch | None = None, others: Iterable[Policy] = ()
+    ) -> tuple[LintProblem, ...]:
+        """What is wrong or doubtful in the rules, by place in `rules_path`.
 
-    def problems(self, taxonomy: Taxonomy | None = None) -> tuple[LintProblem, ...]:
-        """What is wrong or doubtful in the rules, by place in `rules_path`."""
-        return lint(self.policy.rules, self.names(taxonomy))
+        Args:
+            taxonomy, epoch: those under which the policy will be in force, if they are known.
+            others: the other policies of that epoch.
+        """
+        return lint(self.policy.rules, PolicyNames.of(self.policy, taxonomy, epoch, others))
 
     def require_sound(self) -> None:
         """Check that the rules compile.
@@ -197,8 +199,39 @@ class PolicySource:
         """
         wrong = [p for p in self.problems() if p.severity == "error"]
         if wrong:
-            listed = "\n".join(f"{self.rules_path}:{p.line}:{p.column}: {p.message}" for p in wrong)
-            raise ConfigError(f"the rules do not compile; `comity policy lint` says more:\n{listed}")
+            listed = "; ".join(f"{self.rules_path}:{p.line}:{p.column}: {p.message}" for p in wrong)
+            raise ConfigError(f"the rules do not compile; `comity policy lint` says more: {listed}")
+
+
+def read_policies(paths: Iterable[Path]) -> list[PolicySource]:
+    """Read the policies of an epoch.
+
+    Raises:
+        ConfigError: there is none, one is malformed, or its rules do not compile.
+    """
+    sources = [read_policy(path) for path in paths]
+    if not sources:
+        raise ConfigError(
+            "a coalition has at least one policy: --policy FILE; `comity policy template` starts one"
+        )
+    for source in sources:
+        source.require_sound()
+    return sources
+
+
+def warnings_of(
+    sources: Sequence[PolicySource], taxonomy: Taxonomy | None, draft: SignedRecord | None
+) -> list[dict[str, Any]]:
+    """What is doubtful in the policies of a drafted epoch, each with its place, as `comity policy lint` says it."""
+    body: Any = decode_body(draft) if draft is not None else None
+    epoch = body if isinstance(body, Epoch) else None
+    return [
+        {"file": str(source.rules_path)}
+        | {name: getattr(problem, name) for name in ("line", "column", "code", "message", "hint")}
+        for source in sources
+        for problem in source.problems(taxonomy, epoch, [s.policy for s in sources if s is not source])
+        if problem.severity == "warning"
+    ]
 
 
 def read_taxonomy(path: Path) -> Taxonomy:
@@ -208,6 +241,7 @@ def read_taxonomy(path: Path) -> Taxonomy:
         ConfigError: naming file, line and key, and what is allowed.
     """
     document = read_toml(path, FILE_BYTES_MAX)
+    document.require_kind(TAXONOMY)
     read = _converted(document, _TaxonomyFile)
     names = [entry.name for entry in read.classes]
     for index, entry in enumerate(read.classes):
@@ -233,6 +267,7 @@ def read_policy(path: Path) -> PolicySource:
             `PolicySource.problems`'s to say.
     """
     document = read_toml(path, FILE_BYTES_MAX)
+    document.require_kind(POLICY)
     read = _converted(document, _PolicyFile)
     rules_path = path.parent / read.rules
     policy = Policy(

@@ -71,6 +71,10 @@ class Home:
     def roots(self) -> Path:
         return self.path / "roots.toml"
 
+    def roots_of(self, epoch: int) -> Path:
+        """The roots that pin an epoch by its number, the newest one or an earlier one."""
+        return self.path / "roots" / f"epoch-{epoch}.toml"
+
     @property
     def governed(self) -> Path:
         """Patterns of what signed policy governs, for programs beside a node that does not run."""

@@ -23,6 +23,11 @@ def _translated(path: Path, doing: str) -> Generator[None, None, None]:
     try:
         yield
     except OSError as exc:
+        folder = path.parent
+        if doing == "written" and isinstance(exc, FileNotFoundError):
+            raise ConfigError(
+                f"{path}: cannot be written: there is no folder {folder}; make it first"
+            ) from exc
         raise ConfigError(f"{path}: cannot be {doing}: {exc.strerror or exc}") from exc
 
 

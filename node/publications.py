@@ -10,16 +10,16 @@ import msgspec
 
 from comity.attestation.authoring import NO_SALT, Author
 from comity.attestation.policy_rules import compile_rules
-from comity.node.client import NodeClient
 from comity.node.credentialing import sequence_number
 from comity.node.governance_files import read_rules
 from comity.node.plain_values import plain
-from comity.node.signing_hand import DAY_S, now, whole_pattern
+from comity.node.signing_hand import DAY_S, Hand, now, whole_pattern
 from comity.protocol.envelope import SignedRecord
 from comity.protocol.errors import ConfigError, DecodeError
 from comity.protocol.execution import Transition
-from comity.protocol.governance import Consent, OwnerPolicy, ReferenceValues
+from comity.protocol.governance import OWNER_POLICY_NAME, Consent, OwnerPolicy, ReferenceValues
 from comity.protocol.identifiers import ClassName, Digest
+from comity.protocol.limits import OWNER_RULES_BYTES_MAX
 from comity.protocol.records import decode_body
 
 BEFORE_S: Final = 300
@@ -61,12 +61,16 @@ def owner_policy_record(author: Author, consents: Sequence[str], rules: Path | N
     text = ""
     if rules is not None:
         text = read_rules(rules)
+        if len(text.encode()) > OWNER_RULES_BYTES_MAX:
+            raise ConfigError(
+                f"{rules}: {len(text.encode())} bytes; the rules of an owner have at most {OWNER_RULES_BYTES_MAX}"
+            )
         try:
             compile_rules(text)
         except DecodeError as exc:
             raise ConfigError(f"{rules}: {exc}; `comity policy lint {rules}` says more") from exc
     body = OwnerPolicy(salt=NO_SALT, consents=tuple(entries), rules=text)
-    return author.write("owner_policy", body, now(), name="owner", number=sequence_number())
+    return author.write("owner_policy", body, now(), name=OWNER_POLICY_NAME, number=sequence_number())
 
 
 def _consent(text: str) -> Consent:
@@ -113,14 +117,14 @@ def _digests(texts: Sequence[str]) -> tuple[bytes, ...]:
         raise ConfigError("a measurement is a digest: 64 hex digits") from exc
 
 
-def measured_for(client: NodeClient, intent: str) -> tuple[str, str]:
+def measured_for(hand: Hand, intent: str) -> tuple[str, str]:
     """The measurement in the evidence of an intent: digests of distributions and of code.
 
     Raises:
         ConfigError: there is no evidence.
         NodeError: the node does not answer, or does not know the intent.
     """
-    shown: Any = client.intent(intent)
+    shown: Any = hand.reader().intent(hand.id_of(intent, "intent"))
     evidence: Any = shown.get("evidence") or []
     if not evidence:
         raise ConfigError(f"the intent {intent[:16]} came without evidence of its context")

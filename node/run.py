@@ -22,6 +22,7 @@ from comity.attestation.engine import engine_id
 from comity.attestation.signing import SigningKey
 from comity.attestation.toml_text import date_of
 from comity.gossip.transport import Handler, Transport
+from comity.node.attendance import Attendance
 from comity.node.authors import salt_key_of
 from comity.node.clock import Clock, SystemClock
 from comity.node.coalition_file import CoalitionFile, read_coalition
@@ -29,6 +30,7 @@ from comity.node.coalitions import certificate_for, epoch_of
 from comity.node.config import Config, read_config
 from comity.node.core import Core, Identity
 from comity.node.home import NODE_KEY, TRANSPORT_KEY, Home
+from comity.node.home_coalition import Learned, bring_up_to_date
 from comity.node.keystore import load_seed
 from comity.node.owner_files import write_file
 from comity.node.service import Service, peers_from
@@ -179,7 +181,8 @@ async def _run(
         service = Service(core, worker)
         transport = make_transport(house, service.handle_request)
         async with trio.open_nursery() as nursery:
-            surroundings = _Surroundings(house, core, service, transport)
+            surroundings = _Surroundings(house, core, service, transport, Attendance(clock))
+            nursery.start_soon(surroundings.attendance.watch, transport)
             await surroundings.refresh()
             await nursery.start(transport.run)
             await nursery.start(service.run, transport)
@@ -258,11 +261,12 @@ def _require_time(now: int, certificate: SignedRecord, epochs: tuple[SignedRecor
             f" {date_of(body.not_before)} to {date_of(body.not_after)}: set the clock, or have the organization"
             " sign a new certificate with `comity coalition sign`"
         )
-    started = epoch_of(epochs[-1]).started
+    # A later epoch that has not begun is waited for; before the first there is no coalition.
+    started = epoch_of(epochs[0]).started
     if now < started - ASK_AHEAD_S:
         raise ConfigError(
-            f"it is {date_of(now)} by this machine's clock, before epoch {epochs[-1].header.number} was signed"
-            f" ({date_of(started)}): set the clock"
+            f"it is {date_of(now)} by this machine's clock, before epoch 0 was signed ({date_of(started)}):"
+            " set the clock"
         )
 
 
@@ -274,6 +278,7 @@ class _Surroundings:
     core: Core
     service: Service
     transport: RunningTransport
+    attendance: Attendance
     _governed: Any = None
 
     def ready(self) -> Ready:
@@ -315,6 +320,19 @@ class _Surroundings:
         if said is not None and said != self._governed:
             write_file(self.house.home.governed, msgspec.json.encode(said))
             self._governed = said
+        await self._keep_coalition()
+
+    async def _keep_coalition(self) -> None:
+        """Write an epoch that others told of into the home, so that nothing there is older than what is decided by."""
+        learned = await self.service.call(lambda: Learned.by(self.core))
+        if learned is None:
+            return
+        try:
+            if bring_up_to_date(self.house.home, learned):
+                log.info("coalition_written", epoch=len(learned.epochs) - 1)
+        except ConfigError as exc:
+            # It decides by what it holds; the files are for people, and for a next start that the store completes.
+            log.warning("coalition_not_written", detail=str(exc))
 
     async def follow(self) -> None:
         """Refresh whenever an epoch, a certificate or a policy arrives."""
@@ -327,10 +345,10 @@ class _Surroundings:
         """Serve the local API."""
         from comity.node.api import Surroundings, create_app
 
-        app = create_app(
-            self.service,
-            Surroundings(self.house.config, self.house.tokens, self.addresses, self.listens),
+        around = Surroundings(
+            self.house.config, self.house.tokens, self.addresses, self.listens, self.attendance.seen
         )
+        app = create_app(self.service, around)
         await serve_on_socket(app, self.house.home.socket, task_status=task_status)
 
 

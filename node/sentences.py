@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from comity.node.forms import ParameterForm, TermForm
+from comity.node.visible import visible_word
 
 Parameters = Mapping[str, ParameterForm]
 
@@ -20,9 +21,10 @@ _CAUSES: Final[Mapping[str, str]] = {
     "approval_not_counted": "an approval from {member} does not count: {reason}",
     "attempts_used": "{asset} was attempted more often than its intent allows",
     "authority_class_not_issued": "{issuer} may not issue credentials of class {authority_class}",
-    "authority_class_unknown": "the taxonomy has no class {authority_class}",
+    "authority_class_unknown": "the credential names the class {authority_class}, which the taxonomy in force"
+    " does not have",
     "class_mixed": "items of {asset} have inputs that are governed differently",
-    "classes_many": "more than {classes_max} data classes come together",
+    "classes_many": "more than {classes_max} data classes or restrictions come together",
     "column_not_permitted": "{column} of {asset} is outside of the permitted extent",
     "columns_undeclared": "{asset} declares no columns, and policy classes them",
     "content_changed": "the bytes are not those that {writer} made",
@@ -55,13 +57,15 @@ _CAUSES: Final[Mapping[str, str]] = {
     "observation_disputed": "{member} disputes the intent or an input",
     "observation_failed": "{member} found that a check fails",
     "observation_withdrawn": "{member} withdrew what it observed",
+    "owner_departed": "{member} owns an input and has left the coalition",
     "owner_silent": "{member} owns an input, its consent is live, and its vote is not here",
     "permit_expired": "the work on {asset} began after its permit had ended",
+    "permit_superseded": "the permit {id} is of an epoch that had ended before it was decided",
     "preview_input": "{asset} was made in realm {realm}, which never reaches production",
     "requester_wrong": "the credential is that of {subject}, not of {wanted}",
     "start_foreign": "the start of {asset} is of other work",
     "start_missing": "the record of the start of {asset} is not here",
-    "ticket_bound": "the launch ticket of {subject} does not cover this: {bound}",
+    "ticket_bound": "the launch ticket of {subject} does not cover this, by its {bound}",
     "ticket_expired": "the launch ticket of {subject} has expired",
     "ticket_missing": "{subject} has signed no launch ticket for this run",
     "trust_slope": "{asset} would step down in trust, from tier {tier_from} to tier {tier_to}",
@@ -77,6 +81,7 @@ _NEEDS: Final[Mapping[str, str]] = {
     "credential": "the credential {id}",
     "input": "a promoted actuation of {asset}",
     "launch_ticket": "a launch ticket by {subject}",
+    "membership": "{member} as a member again, or inputs that it does not own",
     "record": "the record {id}",
     "tier": "an execution context of tier {at_least} or above",
     "transition": "a transition of type {type} by {member}",
@@ -88,6 +93,7 @@ _DEEDS: Final[Mapping[str, str]] = {
     "corroboration": "have partners publish what they observed of the inputs",
     "credential": "have its issuer publish it: comity credential issue",
     "launch_ticket": "comity ticket --key KEY --credential CREDENTIAL --run RUN --job JOB --asset ASSET",
+    "membership": "have the members take {member} in again: comity coalition admit CARD",
     "record": "have its author's node up: records are pulled every few seconds",
     "tier": "run the step through govern(defs), which measures its context",
     "transition": "{member} runs: comity transition publish --type {type} --asset ASSET",
@@ -120,11 +126,11 @@ def deed_for(need: TermForm, intent: str) -> str:
 
 def spelled(term: TermForm) -> str:
     """A term for people: its sentence, or its code with the parameters."""
-    text = term.message
-    if not text:
-        listed = ", ".join(f"{name}={value}" for name, value in sorted(term.parameters.items()))
-        text = f"{term.code}({listed})" if listed else term.code
-    return f"{text} [{term.rule}]" if term.rule else text
+    if term.message:
+        return f"{term.message} [{term.rule}]" if term.rule else term.message
+    listed = ", ".join(f"{name} {value}" for name, value in sorted(term.parameters.items()))
+    text = f"{term.code} ({listed})" if listed else term.code
+    return f"the rule {term.rule} says {text}" if term.rule else text
 
 
 def _filled(sentences: Mapping[str, str], code: str, parameters: Parameters) -> str:
@@ -133,6 +139,6 @@ def _filled(sentences: Mapping[str, str], code: str, parameters: Parameters) -> 
         return ""
     try:
         # Parameters are texts and integers of records: a format string is never taken from them.
-        return sentence.format_map({name: str(value) for name, value in parameters.items()})
+        return sentence.format_map({name: visible_word(str(value)) for name, value in parameters.items()})
     except (KeyError, IndexError, ValueError):
         return ""

@@ -15,6 +15,7 @@ from typing import Final, Protocol, TypeVar
 import structlog
 import trio
 
+from comity.attestation.adverse import takes_back
 from comity.gossip.transport import Peer, PeerName, RequestError, Transport
 from comity.node.core import (
     Changed,
@@ -25,12 +26,20 @@ from comity.node.core import (
     OutgoingOffer,
     Wake,
 )
-from comity.protocol.envelope import decode_record
+from comity.node.portions import Brought
 from comity.protocol.errors import DecodeError, StoreError
-from comity.protocol.frames import FetchFrame, HeadFrame, RecordsFrame, decode_answer, encode_frame
+from comity.protocol.frames import (
+    FetchFrame,
+    HeadFrame,
+    ProblemFrame,
+    RecordsFrame,
+    decode_answer,
+    encode_frame,
+)
 from comity.protocol.governance import NodeCertificate
 from comity.protocol.identifiers import member_of
-from comity.protocol.limits import FETCH_IDS_MAX
+from comity.protocol.limits import FETCH_IDS_MAX, NODES_PER_MEMBER_MAX
+from comity.protocol.verified import VerifiedRecord
 
 T = TypeVar("T")
 
@@ -88,7 +97,10 @@ class Service:
         except trio.WouldBlock:
             await turn.acquire()
         try:
-            return await self.call(lambda: self._core.answer(payload, peer))
+            answer = await self.call(lambda: self._core.answer(payload, peer))
+            if isinstance(answer, Brought):
+                answer = await self._answer_after(answer, payload, peer)
+            return answer
         finally:
             turn.release()
 
@@ -295,15 +307,38 @@ class Service:
             log.debug("request_failed", peer=name, reason=str(exc.reason))
             return None
 
-    async def _take_records(self, name: PeerName, data: bytes) -> None:
-        def take() -> None:
-            answer = decode_answer(data)
-            if isinstance(answer, RecordsFrame):
-                self._core.admit((decode_record(record) for record in answer.records), source=name)
+    async def _answer_after(self, brought: Brought, payload: bytes, peer: PeerName) -> bytes:
+        """Answer a request that brings many records, or dear ones, when those are admitted."""
+        try:
+            await self._admit(peer, brought.records)
+        except DecodeError as exc:
+            return encode_frame(ProblemFrame(code="frame_wrong", detail=str(exc)[:200]))
+        if brought.answer is not None:
+            return brought.answer
+        answer = await self.call(lambda: self._core.answer(payload, peer, admitted=True))
+        return answer if isinstance(answer, bytes) else encode_frame(ProblemFrame(code="no_answer"))
 
+    async def _admit(self, name: PeerName, records: Sequence[bytes]) -> None:
+        """Admit records a few at a time: an ask that arrives meanwhile waits for a few, and not for all.
+
+        Raises:
+            DecodeError: one of them is no record; those before it are admitted.
+        """
+        if not records:
+            return
+        position = 0
+        try:
+            while position < len(records):
+                position = await self.call(partial(self._core.admit_few, records, position, name))
+        finally:
+            await self.call(self._core.tell_news)
+
+    async def _take_records(self, name: PeerName, data: bytes) -> None:
         async def taken() -> None:
             try:
-                await self.call(take)
+                answer = await self.call(lambda: decode_answer(data))
+                if isinstance(answer, RecordsFrame):
+                    await self._admit(name, answer.records)
             except DecodeError as exc:
                 log.warning("records_unreadable", peer=name, detail=str(exc))
 
@@ -341,7 +376,9 @@ class Service:
             if data is None:
                 return
             try:
-                if not await self.call(partial(self._core.receive_page, name, data)):
+                page = await self.call(partial(self._core.open_page, data))
+                await self._admit(name, page.records)
+                if not await self.call(partial(self._core.close_page, name, page)):
                     break
             except DecodeError as exc:
                 log.warning("page_unreadable", peer=name, detail=str(exc))
@@ -379,21 +416,46 @@ class Service:
 
 
 def peers_from(core: Core, addresses: dict[str, tuple[str, ...]]) -> list[Peer]:
-    """The other members' nodes, by their certificates, with the addresses that are known for them.
+    """The other members' nodes, by their newest certificates, with the addresses that are known for them.
+
+    What one member certifies too much, or with another's transport key, costs no other its connection.
 
     Args:
         addresses: node name to addresses, from the coalition file and the configuration.
     """
+    certificates = _certificates_in_force(core)
+    own = {r.body.transport_key for r in certificates if r.member == core.identity.member}
+    nodes: dict[str, dict[str, VerifiedRecord[NodeCertificate]]] = {}
+    for record in certificates:
+        of_member = nodes.setdefault(record.member, {})
+        if record.member != core.identity.member and len(of_member) < NODES_PER_MEMBER_MAX:
+            of_member.setdefault(record.body.node, record)
+    chosen = [record for of_member in nodes.values() for record in of_member.values()]
+    # Of two that claim one transport key, the one that the operators know of, then the older: who copies a key
+    # has read it in a certificate.
+    chosen.sort(key=lambda r: (r.body.node not in addresses, r.header.at, r.id))
+    peers: dict[bytes, Peer] = {}
+    for record in chosen:
+        body = record.body
+        if body.transport_key not in own:
+            peer = Peer(body.node, body.transport_key, addresses.get(body.node, ()))
+            peers.setdefault(body.transport_key, peer)
+    return sorted(peers.values(), key=lambda peer: peer.name)
+
+
+def _certificates_in_force(core: Core) -> list[VerifiedRecord[NodeCertificate]]:
+    """The certificates of members' nodes that are in force and not taken back, the newest first."""
     now = core.clock.now()
-    peers: dict[str, Peer] = {}
+    found: list[VerifiedRecord[NodeCertificate]] = []
     for record in core.holdings.state.of_kind("node_certificate"):
         body = record.body
-        if not isinstance(body, NodeCertificate) or record.member == core.identity.member:
+        if not isinstance(body, NodeCertificate):
             continue
         if record.member not in core.holdings.epoch.members or not body.not_before <= now < body.not_after:
             continue
-        if any(adverse.member == record.member for adverse in core.holdings.state.adverse_about({record.id})):
-            # Only the organization itself takes its certificate back; what others say of it cuts nobody off.
+        if any(takes_back(said, record, {}) for said in core.holdings.state.adverse_about({record.id})):
+            # Only the organization's own key takes its certificate back. What others say of it, or its agents, cuts
+            # nobody off.
             continue
-        peers[body.node] = Peer(body.node, body.transport_key, addresses.get(body.node, ()))
-    return [peers[name] for name in sorted(peers)]
+        found.append(record)
+    return sorted(found, key=lambda r: (r.header.at, r.header.number, r.id), reverse=True)

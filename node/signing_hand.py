@@ -29,6 +29,8 @@ from comity.protocol.records import decode_body
 
 PASSPHRASE_FILE_BYTES_MAX: Final = 4_096
 DAY_S: Final = 24 * 3_600
+PREFIX_MIN: Final = 6
+"""Digits of an id that somebody has to type at least."""
 
 
 def now() -> int:
@@ -118,26 +120,63 @@ class Hand:
         return author
 
     def credential(self, named: str) -> SignedRecord:
-        """A credential, by its file or by its id at the local node.
+        """A credential, by its file or by its id at the local node, which may be shortened.
 
         Raises:
             ConfigError: it is none.
             NodeError: the node does not answer, or does not know it.
         """
-        record = self.record(named)
+        record = self.record(named, "credential")
         credential_body(record)
         return record
 
-    def record(self, named: str) -> SignedRecord:
-        """A record, by its file or by its id at the local node.
+    def id_of(self, text: str, *kinds: str) -> str:
+        """The whole id of a record that the local node holds, from the beginning of it.
+
+        Args:
+            kinds: those that are meant; any where none is named.
 
         Raises:
-            ConfigError: the file does not hold one.
+            ConfigError: it is no id, none begins so, several do, or it is that of another kind.
+            NodeError: the node does not answer.
+        """
+        if is_id(text):
+            return text
+        if len(text) < PREFIX_MIN or len(text) > 2 * DIGEST_BYTES or not _HEX.issuperset(text):
+            raise ConfigError(f"{text!r} is no id: 64 hex digits, or at least the first {PREFIX_MIN}")
+        held: list[Any] = self.reader().ids(text)
+        found = [each for each in held if not kinds or each["kind"] in kinds]
+        wanted = " or ".join(kind.replace("_", " ") for kind in kinds) or "record"
+        if len(found) == 1:
+            return str(found[0]["id"])
+        if found:
+            raise ConfigError(f"{len(found)} ids begin with {text}: give more digits")
+        if held:
+            raise ConfigError(f"{text} begins the id of a {held[0]['kind']}, and {_a(wanted)} is wanted here")
+        raise ConfigError(f"this node holds no {wanted} whose id begins with {text}")
+
+    def record(self, named: str, *kinds: str) -> SignedRecord:
+        """A record, by its file or by its id at the local node, which may be shortened.
+
+        Args:
+            kinds: those that a shortened id may mean; any where none is named.
+
+        Raises:
+            ConfigError: the file does not hold one, or no id, or several, begin so.
             NodeError: the node does not answer, or does not know it.
         """
-        if is_id(named):
-            answer: Any = self.reader().record(named)
-            return _decoded(base64.b64decode(answer["record"]), f"record {named[:16]} of the node")
+        if is_id(named) or is_prefix(named):
+            whole = self.id_of(named, *kinds)
+            answer: Any = self.reader().record(whole)
+            found = _decoded(base64.b64decode(answer["record"]), f"record {whole[:16]} of the node")
+            if found.id.hex() != whole:
+                raise ConfigError(f"the node answered with another record than {whole[:16]}")
+            return found
+        if not Path(named).exists() and "/" not in named and "." not in named:
+            raise ConfigError(
+                f"{named}: there is no such file, and an id of a record is 64 hex digits, or at least the first"
+                f" {PREFIX_MIN}"
+            )
         data, _ = read_file(Path(named), RECORD_BYTES_MAX)
         return _decoded(data, named)
 
@@ -194,8 +233,20 @@ def credential_body(record: SignedRecord) -> Credential:
     return body
 
 
+_HEX: Final = frozenset("0123456789abcdef")
+
+
 def is_id(text: str) -> bool:
-    return len(text) == 2 * DIGEST_BYTES and all(c in "0123456789abcdef" for c in text)
+    return len(text) == 2 * DIGEST_BYTES and _HEX.issuperset(text)
+
+
+def is_prefix(text: str) -> bool:
+    """Whether a text can be the beginning of an id, and is no file."""
+    return PREFIX_MIN <= len(text) < 2 * DIGEST_BYTES and _HEX.issuperset(text) and not Path(text).exists()
+
+
+def _a(noun: str) -> str:
+    return f"an {noun}" if noun[:1] in "aeiou" else f"a {noun}"
 
 
 def whole_pattern(member: str, text: str) -> str:

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+import msgspec
+
 from comity.attestation.authoring import NO_SALT
 from comity.attestation.evidence import binding_of
 from comity.attestation.requester import Pursuit
@@ -36,7 +38,7 @@ from comity.protocol.execution import (
     RunReference,
 )
 from comity.protocol.governance import Credential
-from comity.protocol.identifiers import DIGEST_BYTES, PRODUCTION, sha256
+from comity.protocol.identifiers import DIGEST_BYTES, PRODUCTION, Code, sha256
 from comity.protocol.limits import ASK_AGE_S_MAX, RECORD_BYTES_MAX
 from comity.protocol.outcome import Cause, Mode, Need, Obligation, full_extent, indices_of
 from comity.protocol.verified import VerifiedRecord
@@ -45,6 +47,8 @@ AnyRecord: TypeAlias = VerifiedRecord[Any]
 
 ATTEMPTS_MAX: Final = 10
 """Attempts of one intent: a run's retries, and some."""
+PARTITIONS_NAMED_MAX: Final = 16
+"""Partitions that a hint names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,19 @@ def draft(core: Core, form: StepForm, defaults: Defaults) -> Draft:
     credential = _credential(core, form, defaults, ticket)
     purpose = form.purpose or defaults.purpose
     if not purpose:
-        raise Refused("purpose_missing", "the step names no purpose and the node has no default", 422)
+        raise Refused(
+            "purpose_missing",
+            "the step names no purpose and the node has no default",
+            422,
+            "name one (--purpose NAME, or in the step), or set `purpose` in node.toml",
+        )
+    try:
+        msgspec.convert(purpose, Code, strict=True)
+    except msgspec.ValidationError as exc:
+        said = (
+            f"{purpose!r:.80} is no purpose: lower-case letters, digits and underscores, as policy names it"
+        )
+        raise Refused("form_invalid", said, 422) from exc
     classes = _classes(core, form)
     code = _digest(form.code, "code")
     dedup = sha256(
@@ -174,11 +190,16 @@ def _credential(
             "credential_missing",
             "the step names no credential and this node has no automation credential",
             422,
-            "issue one: comity credential issue --automation",
+            "issue one: comity credential issue --kind automation --node-key --subject NAME --class CLASS",
         )
     record = core.holdings.get(wanted)
     if record is None or not isinstance(record.body, Credential):
-        raise Refused("credential_unknown", f"no credential {wanted.hex()[:16]} is held here", 422)
+        raise Refused(
+            "credential_unknown",
+            f"no credential {wanted.hex()[:16]} is held here",
+            422,
+            "`comity credential list` shows those that are",
+        )
     return record
 
 
@@ -244,13 +265,24 @@ def _inputs(core: Core, form: StepForm) -> tuple[bytes, ...]:
         if heads:
             found.add(heads[0].actuation)
         elif governance is not None and governance.governs(asset):
+            slot = f"partition {entry.partition!r} of {asset}" if entry.partition else asset
             raise Refused(
                 "input_without_lineage",
-                f"no promoted actuation of {asset} is known here",
+                f"no promoted actuation of {slot} is known here",
                 409,
-                "materialize it under governance first, or ask its writer's node to be up",
+                _input_hint(core, asset),
             )
     return tuple(sorted(found))
+
+
+def _input_hint(core: Core, asset: str) -> str:
+    """What to do about an input that is not known here; the sentence of its need begins with the asset."""
+    known = [head.partition for head in core.store.heads(asset, coalition=core.coalition)]
+    if known:
+        listed = ", ".join(repr(each) for each in known[:PARTITIONS_NAMED_MAX])
+        more = ", ..." if len(known) > PARTITIONS_NAMED_MAX else ""
+        return f"of its partitions {listed}{more} are known"
+    return "materialize it under governance first, or ask its writer's node to be up"
 
 
 def _evidence(core: Core, intent: SignedRecord, form: ContextForm, now: int) -> SignedRecord:

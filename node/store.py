@@ -152,10 +152,28 @@ class Store(Protocol):
         """Which of the records are held, with or without a body."""
         ...
 
+    def ids(self, first: bytes, last: bytes, limit: int) -> list[tuple[bytes, str]]:
+        """Ids of records from `first` to `last`, both among them, in their order, each with its kind."""
+        ...
+
     def about(
-        self, subject: bytes, kind: str | None = None, *, after: bytes = b"", limit: int = QUERY_ROWS_MAX
+        self,
+        subject: bytes,
+        kind: str | None = None,
+        *,
+        execution: bool = False,
+        after: bytes = b"",
+        limit: int = QUERY_ROWS_MAX,
     ) -> list[SignedRecord]:
-        """Records whose header names the subject, in the order of their ids, from behind the id `after`."""
+        """Records whose header names the subject, in the order of their ids, from behind the id `after`.
+
+        With `execution` those of the execution log only: adverse records, of which anybody may publish many, are not
+        among them.
+        """
+        ...
+
+    def file_under(self, subject: bytes, record: bytes) -> None:
+        """Let `about(subject)` find a record that is held, although its header does not name it. Once is for good."""
         ...
 
     def of_kind(
@@ -268,6 +286,10 @@ class Store(Protocol):
         """Heads of an asset in the order of coalition and partition, at most `HEADS_MAX`."""
         ...
 
+    def heads_below(self, domain: str, coalition: bytes, *, limit: int) -> list[Head]:
+        """Heads of the assets below a trust domain in one coalition, in the order of asset and partition."""
+        ...
+
     def save_withheld(self, rows: Iterable[Withheld]) -> None:
         """Keep what was withheld; the newest word on (intent, asset, partition, obligation, column) stands.
 
@@ -308,6 +330,11 @@ def round_slot(kind: str, coalition: bytes, intent: bytes, t: int) -> bytes:
 def start_slot(coalition: bytes, permit: bytes, asset: str, partition: str, attempt: int) -> bytes:
     """What there is one start of."""
     return sha256(pack(["start", coalition, permit, asset, partition, attempt]))
+
+
+def slot_subject(coalition: bytes, member: str, asset: str, partition: str, generation: int) -> bytes:
+    """What the promoted actuations of a slot are filed under. It is longer than what any header can name."""
+    return b"slot" + sha256(pack([coalition, member, asset, partition, generation]))
 
 
 def require_kind(record: SignedRecord, kind: str) -> None:

@@ -149,12 +149,33 @@ class MemoryStore:
             self._require_open()
             return frozenset(i for i in ids if i in self._records)
 
+    def ids(self, first: bytes, last: bytes, limit: int) -> list[tuple[bytes, str]]:
+        with self._lock:
+            self._require_open()
+            found = sorted(i for i in self._records if first <= i <= last)
+            return [(i, self._records[i].header.kind) for i in found[:limit]]
+
     def about(
-        self, subject: bytes, kind: str | None = None, *, after: bytes = b"", limit: int = QUERY_ROWS_MAX
+        self,
+        subject: bytes,
+        kind: str | None = None,
+        *,
+        execution: bool = False,
+        after: bytes = b"",
+        limit: int = QUERY_ROWS_MAX,
     ) -> list[SignedRecord]:
         with self._lock:
             found = self.get(sorted(i for i in self._about.get(subject, ()) if i > after))
-        return [record for record in found if kind in (None, record.header.kind)][:limit]
+        return [
+            record
+            for record in found
+            if kind in (None, record.header.kind) and not (execution and log_of(record) == "governance")
+        ][:limit]
+
+    def file_under(self, subject: bytes, record: bytes) -> None:
+        with self.batch():
+            if record in self._records:
+                self._set(self._about.setdefault(subject, {}), record, None)
 
     def of_kind(
         self,
@@ -298,6 +319,16 @@ class MemoryStore:
                 and partition in (None, head.partition)
             ]
         return [head for _, head in sorted(found, key=lambda pair: pair[0])[:HEADS_MAX]]
+
+    def heads_below(self, domain: str, coalition: bytes, *, limit: int) -> list[Head]:
+        with self._lock:
+            self._require_open()
+            found = [
+                head
+                for head in self._heads.values()
+                if head.asset.startswith(f"{domain}/") and head.coalition == coalition
+            ]
+        return sorted(found, key=lambda head: (head.asset, head.partition))[:limit]
 
     def save_withheld(self, rows: Iterable[Withheld]) -> None:
         with self.batch():

@@ -383,12 +383,30 @@ class SqliteStore:
     def holds(self, ids: Iterable[bytes]) -> frozenset[bytes]:
         return frozenset(i for i in ids if self._rows(self._statements.record_row, {"id": i}))
 
+    def ids(self, first: bytes, last: bytes, limit: int) -> list[tuple[bytes, str]]:
+        rows = self._rows(self._statements.ids, {"first": first, "last": last, "limit": limit})
+        return [(bytes(row[0]), str(row[1])) for row in rows]
+
     def about(
-        self, subject: bytes, kind: str | None = None, *, after: bytes = b"", limit: int = QUERY_ROWS_MAX
+        self,
+        subject: bytes,
+        kind: str | None = None,
+        *,
+        execution: bool = False,
+        after: bytes = b"",
+        limit: int = QUERY_ROWS_MAX,
     ) -> list[SignedRecord]:
         given = {} if kind is None else {"kind": kind}
         values = {**given, "subject": subject, "after": after, "limit": limit}
-        return [record_of(row) for row in self._rows(self._statements.about(frozenset(given)), values)]
+        conditions = frozenset((*given, "execution") if execution else given)
+        return [record_of(row) for row in self._rows(self._statements.about(conditions), values)]
+
+    def file_under(self, subject: bytes, record: bytes) -> None:
+        with self.batch():
+            held = self._run(self._statements.record_row, {"id": record}).fetchone()
+            values = {"subject": subject, "row": held[0]} if held is not None else None
+            if values is not None and self._run(self._statements.filed, values).fetchone() is None:
+                self._run(self._statements.insert_subject, values)
 
     def of_kind(
         self,
@@ -531,6 +549,11 @@ class SqliteStore:
         given = _given(partition=partition, coalition=coalition)
         values = {**given, "asset": asset, "limit": HEADS_MAX}
         return [head_of(row) for row in self._rows(self._statements.heads(frozenset(given)), values)]
+
+    def heads_below(self, domain: str, coalition: bytes, *, limit: int) -> list[Head]:
+        # "0" follows "/": all that begins with the domain and a slash lies between.
+        values = {"first": f"{domain}/", "last": f"{domain}0", "coalition": coalition, "limit": limit}
+        return [head_of(row) for row in self._rows(self._statements.heads_below, values)]
 
     def save_withheld(self, rows: Iterable[Withheld]) -> None:
         with self.batch():

@@ -247,7 +247,18 @@ class Statements:
         of_log = and_(of_coalition, records.c.log == bindparam("log"), records.c.own_index.is_not(None))
         self.insert_record = fixed(insert(records))
         self.insert_subject = fixed(insert(subjects))
+        self.filed = fixed(
+            select(subjects.c.row).where(
+                subjects.c.subject == bindparam("subject"), subjects.c.row == bindparam("row")
+            )
+        )
         self.record = fixed(select(*_RECORD).where(by_id))
+        self.ids = fixed(
+            select(records.c.id, records.c.kind)
+            .where(records.c.id.between(bindparam("first"), bindparam("last")))
+            .order_by(records.c.id)
+            .limit(bindparam("limit"))
+        )
         self.record_row = fixed(
             select(records.c.row, records.c.own_index, records.c.erased, records.c.body.is_(None)).where(
                 by_id
@@ -291,6 +302,13 @@ class Statements:
                 cursors.c.peer == bindparam("peer"), cursors.c.coalition == bindparam("coalition")
             )
         )
+        self.heads_below = fixed(
+            select(heads)
+            .where(heads.c.asset >= bindparam("first"), heads.c.asset < bindparam("last"))
+            .where(heads.c.coalition == bindparam("coalition"))
+            .order_by(heads.c.asset, heads.c.partition)
+            .limit(_LIMIT)
+        )
         self.withheld = fixed(
             select(withheld)
             .where(withheld.c.intent == bindparam("intent"))
@@ -311,13 +329,15 @@ class Statements:
         return statement
 
     def about(self, given: frozenset[str]) -> Statement:
-        """Records about `subject`, with `id` above `after`; optionally of a `kind`."""
+        """Records about `subject`, with `id` above `after`; optionally of a `kind`, or of the `execution` log."""
 
         def make() -> ClauseElement:
             query = select(*_RECORD).join(subjects, subjects.c.row == records.c.row)
             query = query.where(subjects.c.subject == bindparam("subject"), records.c.id > bindparam("after"))
             if "kind" in given:
                 query = query.where(records.c.kind == bindparam("kind"))
+            if "execution" in given:
+                query = query.where(~_arrived)
             return query.order_by(records.c.id).limit(_LIMIT)
 
         return self._selected("about", given, make)

@@ -81,11 +81,8 @@ def audience(core: Core, record: SignedRecord) -> tuple[str, ...]:
 
 
 def _adopt(core: Core, record: SignedRecord) -> Any:
-    known = record.id in core.holdings.epochs
     try:
-        if not known:
-            core.holdings.adopt(record)
+        new = core.take_epoch(record)
     except (VerificationError, DecodeError) as exc:
         raise Refused("epoch_refused", str(exc), 422) from exc
-    core.keep_epoch(record)
-    return {"record": record.id.hex(), "kind": "epoch", "new": not known, "told": []}
+    return {"record": record.id.hex(), "kind": "epoch", "new": new, "told": []}

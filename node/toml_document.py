@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
-from comity.attestation.toml_text import parse_toml
+from comity.attestation.toml_text import parse_toml, require_kind
 from comity.node.owner_files import read_file
 from comity.protocol.errors import ConfigError
 
@@ -34,6 +34,10 @@ class TomlDocument:
         line = self.line_of(key)
         where = self.source if line is None else f"{self.source}:{line}"
         return ConfigError(f"{where}: {_written(key)}: {problem}")
+
+    def require_kind(self, wanted: str) -> None:
+        """Raises: ConfigError: the file is plainly one of another kind, and the message says of which."""
+        require_kind(self.values, wanted, self.source)
 
     def unknown(self, key: Key, known: Sequence[str]) -> ConfigError:
         """The error for a key that nobody reads, with the nearest one that somebody does."""

@@ -7,24 +7,37 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from comity.attestation.requester import Pursuit
+from comity.node.attendance import Seen
 from comity.node.coalitions import tolerance
 from comity.node.core import Core
 from comity.node.forms import GovernanceForm, PartnerAsset, TermForm
 from comity.node.plain_values import plain
 from comity.node.problems import Refused
 from comity.node.sentences import deed_for
+from comity.node.standings import (
+    approvals_wanted,
+    data_classes_of,
+    inputs_shown,
+    mode_of,
+    newest_decision,
+    own_vote,
+    partner_view,
+    standing_of,
+)
 from comity.node.steps import answer, cause_form, need_form, obligation_form, permitted_outputs
 from comity.node.work import lineage_problem
 from comity.protocol.errors import DecodeError
 from comity.protocol.execution import Actuation, Attestation, Intent, Permit, Refusal, Vote
 from comity.protocol.governance import AssetRule, Credential, NodeCertificate, Policy
 from comity.protocol.governance_state import GovernanceState
+from comity.protocol.identifiers import member_of
 from comity.protocol.limits import START_MARGIN_S
 from comity.protocol.records import decode_body
 from comity.protocol.verified import VerifiedRecord
@@ -34,19 +47,28 @@ Json: TypeAlias = Any
 
 LISTED_MAX: Final = 200
 """Rows of one listing: what a person looks through, and a few hundred kilobytes at most."""
-PARTNER_ACTUATIONS_MAX: Final = 1_000
-"""Actuations that are looked through for what partners publish: as many as one query gives."""
+STATUS_WAITING_MAX: Final = 5
+"""Waiting intents that the status names: so many lines are read at a glance, and a listing has the others."""
+PARTITIONS_LISTED_MAX: Final = 8
+"""Partitions of one asset that a listing names."""
+WAITING: Final = frozenset({"asking", "deferred", "held"})
+"""The standings of intents that may still be decided."""
+PARTNER_SLOTS_MAX: Final = 2_000
+"""Slots of one namespace that are looked at for what partners publish, by name: nobody crowds out another member."""
 
 
 # The node and its coalition
 
 
-def status(core: Core, connected: frozenset[str], addresses: tuple[str, ...]) -> Json:
+def status(
+    core: Core, connected: frozenset[str], addresses: tuple[str, ...], seen: Mapping[str, Seen]
+) -> Json:
     """How the node is: whom it reaches, whether a decision can come about, and what is open.
 
     Args:
         connected: members of whom a node is connected.
         addresses: where this node listens.
+        seen: node name to whether it is connected, and since when.
     """
     epoch, me = core.holdings.epoch, core.identity
     reachable = (connected | {me.member}) & set(epoch.members)
@@ -67,16 +89,50 @@ def status(core: Core, connected: frozenset[str], addresses: tuple[str, ...]) ->
         # Of what it was asked before it began it knows nothing, so it votes on nothing from then.
         "votes": core.clock.now() > core.clock.started + START_MARGIN_S,
         "members": [
-            {"member": name, "connected": name in reachable, "self": name == me.member}
+            {
+                "member": name,
+                "connected": name in reachable,
+                "self": name == me.member,
+                "since": core.clock.started if name == me.member else _since(name, reachable, seen),
+                "nodes": [
+                    {"node": node, "connected": each.connected, "since": each.since}
+                    for node, each in sorted(seen.items())
+                    if member_of(node) == name
+                ],
+            }
             for name in sorted(epoch.members)
         ],
         "quorum": epoch.quorum,
         "reachable": len(reachable),
         "quorum_reachable": len(reachable) >= epoch.quorum,
         "faults_tolerated": epoch.faults,
-        "tolerance": tolerance(len(epoch.members)),
+        "tolerance": tolerance(len(epoch.members), epoch.quorum),
         "intents": dict(sorted(standings.items())),
+        "waiting": _waiting_first(core),
     }
+
+
+def _since(member: str, reachable: AbstractSet[str], seen: Mapping[str, Seen]) -> int:
+    """Since when a member can be asked, or cannot; 0 where it never could since this node began."""
+    up = member in reachable
+    times = [s.since for node, s in seen.items() if member_of(node) == member and s.connected == up]
+    return (min if up else max)(times, default=0)
+
+
+def _waiting_first(core: Core) -> list[Json]:
+    """The newest intents that wait, in short: `waiting` says it in full."""
+    pursuits = [pursuit for pursuit in core.requester.pursuits() if pursuit.standing in WAITING]
+    pursuits.sort(key=lambda pursuit: (pursuit.intent.header.at, pursuit.intent.id), reverse=True)
+    return [
+        {
+            "intent": pursuit.intent.id.hex(),
+            "standing": pursuit.standing,
+            "at": pursuit.intent.header.at,
+            "assets": [group.asset for group in pursuit.intent.body.classes],
+            "needs": [asdict(need_form(need)) for need in pursuit.needs],
+        }
+        for pursuit in pursuits[:STATUS_WAITING_MAX]
+    ]
 
 
 def coalition(core: Core, addresses: dict[str, tuple[str, ...]]) -> Json:
@@ -97,7 +153,7 @@ def coalition(core: Core, addresses: dict[str, tuple[str, ...]]) -> Json:
         "started": epoch.body.started,
         "quorum": epoch.quorum,
         "faults_tolerated": epoch.faults,
-        "tolerance": tolerance(len(epoch.members)),
+        "tolerance": tolerance(len(epoch.members), epoch.quorum),
         "members": [
             {
                 "member": member.id,
@@ -173,6 +229,8 @@ def credentials(core: Core) -> Json:
     """The credentials that are held, this organization's first."""
     rows: list[Json] = []
     now = core.clock.now()
+    governance = core.holdings.governance()
+    known = {each.name for each in governance.taxonomy.classes} if governance is not None else set[str]()
     for record in core.holdings.state.of_kind("credential"):
         body = record.body
         if not isinstance(body, Credential):
@@ -184,6 +242,7 @@ def credentials(core: Core) -> Json:
         rows.append(
             {"credential": record.id.hex(), "member": record.member, "state": state}
             | {"under": record.authority.hex() if record.authority is not None else ""}
+            | {"classes_unknown": sorted(set(body.classes) - known) if known else []}
             | plain(body)
         )
     mine = core.identity.member
@@ -194,7 +253,7 @@ def credentials(core: Core) -> Json:
 
 
 def intents(core: Core) -> Json:
-    """The newest intents that are held: this node's own with where they stand, others' as they were asked."""
+    """The newest intents that are held: this node's own with where they stand, others' as far as it is known here."""
     found = core.store.of_kind("intent", coalition=core.coalition, limit=LISTED_MAX)
     return [intent_row(core, r) for f in found if (r := core.holdings.get(f.id)) is not None]
 
@@ -202,25 +261,34 @@ def intents(core: Core) -> Json:
 def intent_row(core: Core, record: AnyRecord) -> Json:
     """One intent in short."""
     body: Intent = record.body
-    pursuit = core.requester.pursuit(record.id)
-    row = core.store.intent(record.id)
-    standing: str = pursuit.standing if pursuit is not None else row.status if row is not None else "seen"
+    own = core.requester.pursuit(record.id) is not None
+    vote = None if own else own_vote(core, record.id)
     return {
         "intent": record.id.hex(),
         "member": record.member,
         "at": record.header.at,
         "realm": record.header.realm,
-        "standing": standing,
+        "standing": standing_of(core, record),
+        "own_vote": mode_of(vote) if vote is not None else "",
         "requester": body.requester,
         "purpose": body.purpose,
         "run": body.run.run,
         "step": body.run.step,
         "job": body.run.job,
-        "assets": [
-            {"asset": g.asset, "items": len(g.items), "partitions": [i.partition for i in g.items[:8]]}
-            for g in body.classes
-        ],
+        "assets": _slots(body),
     }
+
+
+def _slots(body: Intent) -> list[Json]:
+    """What an intent would make: each asset with how many items, and the partitions of the first ones."""
+    return [
+        {
+            "asset": group.asset,
+            "items": len(group.items),
+            "partitions": [item.partition for item in group.items[:PARTITIONS_LISTED_MAX]],
+        }
+        for group in body.classes
+    ]
 
 
 def intent(core: Core, intent_id: bytes) -> Json:
@@ -232,12 +300,15 @@ def intent(core: Core, intent_id: bytes) -> Json:
     record = _held(core, intent_id, "intent", Intent)
     shown = intent_row(core, record) | {
         "body": plain(record.body),
+        "inputs": inputs_shown(core, record.body),
+        "data_classes": data_classes_of(core, record.body),
+        "digest": record.header.body.digest.hex(),
         "evidence": _evidence(core, intent_id),
         "record": _encoded(record),
     }
     pursuit = core.requester.pursuit(intent_id)
     if pursuit is None:
-        return shown
+        return shown | partner_view(core, record)
     standing = asdict(answer(core, intent_id))
     return (
         shown
@@ -284,6 +355,7 @@ def _decision_row(core: Core, record: AnyRecord) -> Json:
         "t": body.t,
         "expires": body.expires if isinstance(body, Permit) else 0,
         "assets": [group.asset for group in asked.body.classes] if asked is not None else [],
+        "slots": _slots(asked.body) if asked is not None else [],
         "requester": asked.body.requester if asked is not None else "",
         "run": asked.body.run.run if asked is not None else "",
         "step": asked.body.run.step if asked is not None else "",
@@ -298,18 +370,23 @@ def decision(core: Core, decision_id: bytes) -> Json:
     """
     record = core.holdings.get(decision_id)
     if record is not None and isinstance(record.body, Intent):
-        certificates = [r for r in core.holdings.about(decision_id) if isinstance(r.body, Permit | Refusal)]
-        record = max(certificates, key=lambda r: (r.body.t, r.id), default=None)
+        record = newest_decision(core, record)
     if record is None or not isinstance(record.body, Permit | Refusal):
-        raise Refused("not_found", f"no decision {decision_id.hex()[:16]} is held here", 404)
+        raise Refused(
+            "not_found",
+            f"no decision {decision_id.hex()[:16]} is held here",
+            404,
+            "`comity decision list` shows those that are; the votes of an intent without one: --working",
+        )
     body = record.body
     asked = core.holdings.get(body.intent)
     votes: list[AnyRecord] = [v for i in body.votes if (v := core.holdings.get(i)) is not None]
     votes.sort(key=lambda vote: vote.member)
+    modes = _rule_modes(core)
     shown = _decision_row(core, record) | {
         "ask": body.ask.hex(),
         "epoch": body.epoch.hex(),
-        "votes": [_vote(vote) for vote in votes],
+        "votes": [_vote(vote, modes) for vote in votes],
         "outputs": [],
         "record": _encoded(record),
     }
@@ -321,7 +398,14 @@ def decision(core: Core, decision_id: bytes) -> Json:
     return shown
 
 
-def _vote(record: VerifiedRecord[Vote]) -> Json:
+def _rule_modes(core: Core) -> dict[str, str]:
+    """What the rules of the policies in force do to an outcome, by their ids."""
+    governance = core.holdings.governance()
+    bundles = governance.bundles if governance is not None else ()
+    return {rule.id: str(rule.effects.mode) for bundle in bundles for rule in bundle.rules.rules}
+
+
+def _vote(record: VerifiedRecord[Vote], modes: Mapping[str, str]) -> Json:
     body = record.body
     return {
         "vote": record.id.hex(),
@@ -334,7 +418,10 @@ def _vote(record: VerifiedRecord[Vote]) -> Json:
                 "mode": str(judgement.outcome.mode),
                 "weight": judgement.weight,
                 "live": list(judgement.live),
-                "causes": [asdict(cause_form(cause)) for cause in judgement.outcome.causes],
+                "causes": [
+                    asdict(cause_form(cause)) | {"mode": modes.get(cause.rule, "")}
+                    for cause in judgement.outcome.causes
+                ],
                 "needs": [asdict(need_form(need)) for need in judgement.outcome.needs],
                 "obligations": [asdict(obligation_form(each)) for each in judgement.outcome.obligations],
             }
@@ -344,28 +431,43 @@ def _vote(record: VerifiedRecord[Vote]) -> Json:
 
 
 def waiting(core: Core) -> Json:
-    """The intents of this node that wait for something, with what would help and what to do."""
+    """The intents that wait for something, with what would help and what to do.
+
+    This node's own, and those of partners that wait for an approval which this organization's people may give.
+    """
     rows: list[Json] = []
     for pursuit in core.requester.pursuits():
-        if pursuit.standing not in ("asking", "deferred", "held"):
+        if pursuit.standing not in WAITING:
             continue
         standing = answer(core, pursuit.intent.id)
         rows.append(
             intent_row(core, pursuit.intent)
             | {
                 "causes": [asdict(cause) for cause in standing.causes],
-                "needs": [_needed(need, pursuit) for need in standing.needs],
+                "needs": [_needed(need, pursuit.intent) for need in standing.needs],
                 "votes": standing.votes,
                 "asks": pursuit.asks,
                 "goes_on_by_itself": pursuit.standing != "deferred" or pursuit.ask_next is not None,
+            }
+        )
+    for asked, needs in approvals_wanted(core):
+        known = partner_view(core, asked)
+        rows.append(
+            intent_row(core, asked)
+            | {
+                "causes": known["causes"],
+                "needs": [_needed(need, asked) for need in needs],
+                "votes": known["votes"],
+                "asks": 0,
+                "goes_on_by_itself": False,
             }
         )
     rows.sort(key=lambda row: (row["at"], row["intent"]), reverse=True)
     return rows[:LISTED_MAX]
 
 
-def _needed(need: TermForm, pursuit: Pursuit) -> Json:
-    return asdict(need) | {"deed": deed_for(need, pursuit.intent.id.hex())}
+def _needed(need: TermForm, asked: AnyRecord) -> Json:
+    return asdict(need) | {"deed": deed_for(need, asked.id.hex())}
 
 
 # Records
@@ -379,7 +481,9 @@ def record(core: Core, record_id: bytes) -> Json:
     """
     found = core.store.get([record_id])
     if not found:
-        raise Refused("not_found", f"no record {record_id.hex()[:16]} is held here", 404)
+        raise Refused(
+            "not_found", f"no record {record_id.hex()[:16]} is held here, nor by who is in reach", 404
+        )
     signed = found[0]
     try:
         body = plain(decode_body(signed))
@@ -399,7 +503,12 @@ def record(core: Core, record_id: bytes) -> Json:
 def _held(core: Core, record_id: bytes, what: str, form: type[msgspec.Struct]) -> AnyRecord:
     found = core.holdings.get(record_id)
     if found is None or not isinstance(found.body, form):
-        raise Refused("not_found", f"no {what} {record_id.hex()[:16]} is held here", 404)
+        raise Refused(
+            "not_found",
+            f"no {what} {record_id.hex()[:16]} is held here, nor by who is in reach",
+            404,
+            f"`comity {what} list` shows those that are held",
+        )
     return found
 
 
@@ -412,22 +521,20 @@ def _encoded(found: AnyRecord) -> str:
 
 def partner_assets(core: Core) -> list[PartnerAsset]:
     """The newest promoted actuation of every slot of other members, as far as it is held and sound here."""
-    newest: dict[tuple[str, str], AnyRecord] = {}
-    found = core.store.of_kind("actuation", coalition=core.coalition, limit=PARTNER_ACTUATIONS_MAX)
-    for signed in found:
-        made = core.holdings.get(signed.id)
-        if made is None or not isinstance(made.body, Actuation) or made.member == core.identity.member:
-            continue
-        heads = core.store.heads(made.body.asset, made.body.partition, coalition=core.coalition)
-        if heads and heads[0].actuation == made.id and lineage_problem(core, made) is None:
-            newest[made.body.asset, made.body.partition] = made
-    return [_partner_asset(newest[slot]) for slot in sorted(newest)]
+    rows: list[PartnerAsset] = []
+    partners = (m for m in core.holdings.epoch.members.values() if m.id != core.identity.member)
+    for domain in (domain for partner in partners for domain in partner.namespaces):
+        for head in core.store.heads_below(domain, core.coalition, limit=PARTNER_SLOTS_MAX):
+            made = core.holdings.get(head.actuation)
+            if made is None or not isinstance(made.body, Actuation) or made.header.governance is None:
+                continue
+            if lineage_problem(core, made) is None:
+                rows.append(_partner_asset(made, made.header.governance))
+    return sorted(rows, key=lambda row: (row.asset, row.partition))
 
 
-def _partner_asset(made: VerifiedRecord[Actuation]) -> PartnerAsset:
-    body, state = made.body, made.header.governance
-    if state is None:
-        raise Refused("not_found", "an actuation without governance state", 404)
+def _partner_asset(made: VerifiedRecord[Actuation], state: GovernanceState) -> PartnerAsset:
+    body = made.body
     return PartnerAsset(
         asset=body.asset,
         partition=body.partition,

@@ -14,7 +14,8 @@ from comity.attestation.adverse import weigh_adverse
 from comity.attestation.authoring import NO_SALT
 from comity.attestation.findings import Finding, refuse
 from comity.attestation.lineage import Epochs, actuation_problem, claim_for, state_after
-from comity.attestation.voter import build_case
+from comity.attestation.speaking import Speakers
+from comity.attestation.voter import adverse_to, build_case
 from comity.node.core import Core
 from comity.node.forms import (
     ActuationAnswer,
@@ -116,7 +117,7 @@ def _require_nothing_adverse(core: Core, intent: AnyRecord, permit: AnyRecord) -
         raise Refused("governance_missing", "taxonomy or policies of the epoch have not arrived yet", 503)
     relied = {i: r for i in ask.body.relied if (r := core.holdings.get(i)) is not None}
     case = build_case(governance, core.holdings, intent, ask, relied)
-    adverse = weigh_adverse(case.candidates, intent, ask, relied, case.known, governance.observers)
+    adverse = weigh_adverse(case.candidates, intent, ask, relied, case.known, case.speakers())
     known = {i for vote in permit.body.votes if (v := core.holdings.get(vote)) for i in v.body.adverse}
     if set(adverse.ids) - known:
         raise Refused("adverse_held", "a record that came after the decision speaks against it")
@@ -218,20 +219,51 @@ def read(core: Core, form: ReadForm) -> ReadAnswer:
     if problem is not None:
         return ReadAnswer(admitted=False, actuation=wanted.hex(), causes=[cause_form(problem.cause)])
     if (actuation.body.asset, actuation.body.partition) != (asset, form.partition):
-        return _not_admitted("lineage_of_another", asset=asset, made=actuation.body.asset)
+        return _of_another(actuation.body, asset, form.partition)
     if (actuation.body.content.digest, actuation.body.content.size) != (digest, form.size):
-        return ReadAnswer(
-            admitted=False,
-            actuation=wanted.hex(),
-            causes=[
-                TermForm(
-                    "content_changed",
-                    {"asset": asset, "writer": actuation.member},
-                    message=f"the bytes are not those that {actuation.member} made",
-                )
-            ],
-        )
-    return ReadAnswer(admitted=True, actuation=wanted.hex())
+        return _changed(core, form, actuation, pointed)
+    own = actuation.member == core.identity.member and not form.sidecar
+    return ReadAnswer(
+        admitted=True,
+        actuation=wanted.hex(),
+        rows=actuation.body.content.rows,
+        sidecar=sidecar_for(core, wanted) if own else "",
+    )
+
+
+def _changed(core: Core, form: ReadForm, wanted: AnyRecord, pointed: bytes | None) -> ReadAnswer:
+    """Bytes that are not what is wanted: those of another slot or generation, or changed after they were made."""
+    body: Actuation = wanted.body
+    words = _slot_words(body.asset, body.partition)
+    parameters: dict[str, int | str] = {"asset": body.asset, "writer": wanted.member}
+    if body.partition:
+        parameters["partition"] = body.partition
+    message = f"the bytes of {words} are not those that {wanted.member} made"
+    cause = TermForm("content_changed", parameters, message=message)
+    beside = core.holdings.get(pointed) if pointed is not None else None
+    if beside is not None and isinstance(beside.body, Actuation):
+        other = beside.body
+        same = (other.content.digest.hex(), other.content.size) == (form.digest, form.size)
+        if same and lineage_problem(core, beside) is None:
+            if (other.asset, other.partition) != (body.asset, body.partition):
+                return _of_another(other, body.asset, body.partition)
+            message = f"the bytes are generation {other.generation} of {words}; wanted is generation {body.generation}"
+            cause = TermForm("lineage_of_another", parameters, message=message)
+    return ReadAnswer(admitted=False, actuation=wanted.id.hex(), causes=[cause])
+
+
+def _of_another(made: Actuation, asset: str, partition: str) -> ReadAnswer:
+    """Genuine bytes under another name."""
+    wanted, found = _slot_words(asset, partition), _slot_words(made.asset, made.partition)
+    parameters: dict[str, int | str] = {"asset": asset, "made": made.asset}
+    if made.partition or partition:
+        parameters |= {"partition": partition, "made_partition": made.partition}
+    message = f"these are the genuine bytes of {found}, not of {wanted}"
+    return ReadAnswer(admitted=False, causes=[TermForm("lineage_of_another", parameters, message=message)])
+
+
+def _slot_words(asset: str, partition: str) -> str:
+    return f"partition {partition} of {asset}" if partition else asset
 
 
 def _not_admitted(code: str, **parameters: str) -> ReadAnswer:
@@ -271,13 +303,16 @@ def lineage_problem(core: Core, actuation: AnyRecord) -> Finding | None:
     if problem is not None:
         return problem
     governance = core.holdings.governance()
+    if governance is None:
+        raise Refused("governance_missing", "taxonomy or policies of the epoch have not arrived yet", 503)
+    against, links = adverse_to({actuation.id}, core.holdings)
     adverse = weigh_adverse(
-        (*core.holdings.state.adverse_about({actuation.id}), *core.holdings.slot_rivals(actuation)),
+        (*against.values(), *core.holdings.slot_rivals(actuation)),
         intent,
         None,
         {actuation.id: actuation},
         {},
-        governance.observers if governance is not None else frozenset(),
+        Speakers(governance.epoch, governance.taxonomy, governance.observers, links),
     )
     if actuation.id in adverse.struck:
         return refuse("input_struck", reason=adverse.struck[actuation.id])

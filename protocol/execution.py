@@ -5,6 +5,7 @@ Spec: docs/spec/execution.md.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
@@ -37,11 +38,21 @@ from comity.protocol.limits import (
 )
 from comity.protocol.outcome import Cause, Extent, Mode, Obligation, Outcome, Parameter
 
-Partition: TypeAlias = Annotated[str, msgspec.Meta(max_length=255)]
+Partition: TypeAlias = ShortText
 """A partition key, empty for an asset without partitions; a keyed hash where the policy calls it personal."""
 
 Digests: TypeAlias = Annotated[tuple[Digest, ...], msgspec.Meta(max_length=RELIED_MAX)]
 Columns: TypeAlias = Annotated[tuple[ColumnName, ...], msgspec.Meta(max_length=COLUMNS_MAX)]
+
+
+def _require_ascending(name: str, ids: tuple[bytes, ...]) -> None:
+    """A set of ids has one spelling: ascending, each once.
+
+    Raises:
+        ValueError: it is spelled otherwise.
+    """
+    if any(left >= right for left, right in pairwise(ids)):
+        raise ValueError(f"{name} does not ascend, each id once")
 
 
 class Item(Form, frozen=True):
@@ -137,7 +148,7 @@ class Observation(Form, frozen=True):
     shown: Digest | None = None
     not_after: Timestamp = 0
     weight: PartsPerMillion = 0
-    parameters: Annotated[dict[str, Parameter], msgspec.Meta(max_length=16)] = {}  # noqa: RUF012  # msgspec copies it
+    parameters: Annotated[dict[ShortText, Parameter], msgspec.Meta(max_length=16)] = {}  # noqa: RUF012  # msgspec copies it
     critical: tuple[ShortText, ...] = ()
 
 
@@ -196,6 +207,9 @@ class Ask(Form, frozen=True):
     relied: Digests
     critical: tuple[ShortText, ...] = ()
 
+    def __post_init__(self) -> None:
+        _require_ascending("relied", self.relied)
+
 
 class ClassJudgement(Form, frozen=True):
     """What a voter finds of one class.
@@ -231,6 +245,9 @@ class Vote(Form, frozen=True):
     adverse: Annotated[tuple[Digest, ...], msgspec.Meta(max_length=ADVERSE_PER_VOTE_MAX)] = ()
     critical: tuple[ShortText, ...] = ()
 
+    def __post_init__(self) -> None:
+        _require_ascending("adverse", self.adverse)
+
 
 class Claim(Form, frozen=True):
     """What a permit allows for one class of its intent, by the class's index, and what then governs the output."""
@@ -263,6 +280,9 @@ class Permit(Form, frozen=True):
     expires: Timestamp
     critical: tuple[ShortText, ...] = ()
 
+    def __post_init__(self) -> None:
+        _require_ascending("votes", self.votes)
+
 
 class Refusal(Form, frozen=True):
     """A quorum of votes of one ask that each refuse every class."""
@@ -275,6 +295,9 @@ class Refusal(Form, frozen=True):
     epoch: Digest
     votes: Annotated[tuple[Digest, ...], msgspec.Meta(min_length=1, max_length=MEMBERS_MAX)]
     critical: tuple[ShortText, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require_ascending("votes", self.votes)
 
 
 class Start(Form, frozen=True):

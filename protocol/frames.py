@@ -26,6 +26,8 @@ from comity.protocol.limits import (
 RecordBytes: TypeAlias = Annotated[bytes, msgspec.Meta(max_length=RECORD_BYTES_MAX)]
 _Records: TypeAlias = Annotated[tuple[RecordBytes, ...], msgspec.Meta(max_length=RELIED_MAX * 2)]
 _Ids: TypeAlias = Annotated[tuple[Digest, ...], msgspec.Meta(max_length=FETCH_IDS_MAX)]
+Detail: TypeAlias = Annotated[str, msgspec.Meta(max_length=255)]
+"""For a log. It may quote what could not be read, so it may hold anything."""
 Incarnation: TypeAlias = Annotated[bytes, msgspec.Meta(max_length=32)]
 
 
@@ -46,7 +48,7 @@ class DeclineFrame(Form, frozen=True, tag="decline", tag_field="frame"):
     """The answer to an ask: no vote, and why."""
 
     code: Code
-    detail: ShortText = ""
+    detail: Detail = ""
     missing: _Ids = ()
 
 
@@ -99,7 +101,7 @@ class ProblemFrame(Form, frozen=True, tag="problem", tag_field="frame"):
     """The request could not be answered."""
 
     code: Code
-    detail: ShortText = ""
+    detail: Detail = ""
 
 
 Request: TypeAlias = AskFrame | FetchFrame | FeedFrame | HeadFrame | OfferFrame

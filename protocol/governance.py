@@ -5,12 +5,13 @@ Spec: docs/spec/governance.md.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
 from comity.protocol.encoding import Form
 from comity.protocol.identifiers import (
+    SHOWN,
     AssetPattern,
     ClassName,
     Code,
@@ -29,6 +30,7 @@ from comity.protocol.limits import (
     ENGINES_MAX,
     MEMBERS_MAX,
     NAMESPACES_PER_MEMBER_MAX,
+    OWNER_RULES_BYTES_MAX,
     PATTERNS_MAX,
     POLICIES_MAX,
     SALT_BYTES,
@@ -38,9 +40,12 @@ from comity.protocol.limits import (
 
 Salt: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=SALT_BYTES, max_length=SALT_BYTES)]
 Suite: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9+-]{0,31}\Z")]
-ColumnName: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+ColumnName: TypeAlias = Annotated[str, msgspec.Meta(pattern=SHOWN, min_length=1, max_length=255)]
 Patterns: TypeAlias = Annotated[tuple[AssetPattern, ...], msgspec.Meta(max_length=PATTERNS_MAX)]
 RuleText: TypeAlias = Annotated[str, msgspec.Meta(max_length=STRING_BYTES_MAX)]
+OwnerRuleText: TypeAlias = Annotated[str, msgspec.Meta(max_length=OWNER_RULES_BYTES_MAX)]
+OWNER_POLICY_NAME: Final = "owner"
+"""The one name of an owner policy: its number says which is the newest, so nothing may count beside it."""
 
 
 class PublicKey(Form, frozen=True, order=True):
@@ -143,7 +148,7 @@ class AssetRule(Form, frozen=True):
     pattern: AssetPattern
     data_class: ClassName
     columns: Annotated[tuple[ColumnClass, ...], msgspec.Meta(max_length=COLUMNS_MAX)] = ()
-    rows_by: Annotated[str, msgspec.Meta(max_length=255)] = ""
+    rows_by: ShortText = ""
 
 
 class Purpose(Form, frozen=True):
@@ -173,18 +178,25 @@ class Policy(Form, frozen=True):
 class Consent(Form, frozen=True):
     """How an owner gives its say over data of one class (`*` for every other class)."""
 
-    data_class: Annotated[str, msgspec.Meta(max_length=255)]
+    data_class: ShortText
     mode: Literal["live", "standing"]
     until: Timestamp = 0
 
 
 class OwnerPolicy(Form, frozen=True):
-    """An owner's own say: its consent by data class, and rules that bind whoever uses its data."""
+    """An owner's own say: its consent by data class, and rules that bind whoever uses its data.
+
+    Its header has the name `owner`.
+    """
 
     salt: Salt
     consents: Annotated[tuple[Consent, ...], msgspec.Meta(max_length=64)]
-    rules: RuleText = ""
+    rules: OwnerRuleText = ""
     critical: tuple[ShortText, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.rules.encode(errors="surrogatepass")) > OWNER_RULES_BYTES_MAX:
+            raise ValueError(f"the rules of an owner have at most {OWNER_RULES_BYTES_MAX} bytes")
 
 
 class Credential(Form, frozen=True):

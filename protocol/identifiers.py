@@ -68,7 +68,14 @@ Realm: TypeAlias = Annotated[
 ]
 """`production`, or `preview/<name>`, whose outcomes never reach production."""
 
-ShortText: TypeAlias = Annotated[str, msgspec.Meta(max_length=NAME_BYTES_MAX)]
+UNSHOWN: Final = r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+"""What moves a cursor or turns the direction of a line (a part of a class of a regular expression): the control
+characters C0, DEL and C1, the separators of lines and paragraphs, and the bidi controls of UAX #9. A text that people
+read beside others' must not be able to write over them."""
+SHOWN: Final = rf"^[^{UNSHOWN}]*\Z"
+
+ShortText: TypeAlias = Annotated[str, msgspec.Meta(pattern=SHOWN, max_length=NAME_BYTES_MAX)]
+"""Words of a person or a program: any Unicode but what nobody can see."""
 Code: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,63}\Z")]
 """A stable code of a cause, need, obligation or claim."""
 

@@ -32,6 +32,9 @@ RECORD_BYTES_MAX: Final = BODY_BYTES_MAX + HEADER_BYTES_MAX + SIGNATURES_MAX * 4
 SALT_BYTES: Final = 32
 """Salt of a body: with it a digest confirms no guess of the body after erasure."""
 SUBJECTS_MAX: Final = 64
+OWNER_RULES_BYTES_MAX: Final = 8_192
+"""The rules of an owner. Every member compiles those of every other whenever they arrive: about 20 ms at this size.
+The epoch's own bundles, which all members agreed on, have as much as a string holds."""
 SCOPES_MAX: Final = 16
 
 # Names
@@ -41,6 +44,8 @@ NAME_BYTES_MAX: Final = 255
 # Membership
 MEMBERS_MAX: Final = 13
 """A scope up to 13 judges whole; a larger one elects a council of 7 to 13."""
+NODES_PER_MEMBER_MAX: Final = 8
+"""Nodes of one member that others connect with, by its newest certificates: its surplus costs nobody else."""
 SCOPE_DEPTH_MAX: Final = 4
 NAMESPACES_PER_MEMBER_MAX: Final = 64
 ENGINES_MAX: Final = 2
@@ -62,6 +67,7 @@ ASK_BYTES_MAX: Final = 1_048_576
 VOTE_BYTES_MAX: Final = 65_536
 ADVERSE_PER_VOTE_MAX: Final = 32
 ADVERSE_PER_SUBJECT_MAX: Final = 64
+"""Adverse records of one member about one record that are looked at: twice what a vote can name."""
 ASK_PAST_S: Final = 30
 ASK_AHEAD_S: Final = 5
 """A node votes only if t lies from 30 s before to 5 s after its clock."""

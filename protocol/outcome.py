@@ -46,14 +46,14 @@ Range: TypeAlias = tuple[_Index, _Index]
 Ranges: TypeAlias = Annotated[tuple[Range, ...], msgspec.Meta(max_length=512)]
 """A set of indices: ascending ranges that neither overlap nor touch."""
 
-Parameter: TypeAlias = Int | Annotated[str, msgspec.Meta(max_length=255)]
+Parameter: TypeAlias = Int | ShortText
 
 
 class Term(Form, frozen=True):
     """A stable code with typed parameters. People read the code's page; programs read the parameters."""
 
     code: Code
-    parameters: Annotated[dict[str, Parameter], msgspec.Meta(max_length=8)] = {}  # noqa: RUF012  # msgspec copies it
+    parameters: Annotated[dict[ShortText, Parameter], msgspec.Meta(max_length=8)] = {}  # noqa: RUF012  # msgspec copies it
 
 
 class Obligation(Term, frozen=True):
@@ -72,7 +72,7 @@ class Cause(Form, frozen=True):
 
     code: Code
     rule: ShortText = ""
-    parameters: Annotated[dict[str, Parameter], msgspec.Meta(max_length=8)] = {}  # noqa: RUF012  # msgspec copies it
+    parameters: Annotated[dict[ShortText, Parameter], msgspec.Meta(max_length=8)] = {}  # noqa: RUF012  # msgspec copies it
 
 
 _EXTENT_EMPTY: Final = Cause(code="extent_empty")

@@ -6,13 +6,19 @@ no query depends on the order of arrival.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from comity.protocol.verified import VerifiedRecord
+from comity.protocol.limits import ADVERSE_PER_SUBJECT_MAX
+from comity.protocol.verified import Role, VerifiedRecord
 
 AnyRecord: TypeAlias = VerifiedRecord[Any]
 _Numbered: TypeAlias = tuple[str, str, bytes, str, int]
+_Ranked: TypeAlias = tuple[int, bytes]
+
+_RANKS: Final[dict[Role, int]] = {"members": 0, "organization": 0, "node": 1, "subject": 2}
+"""Whose words about a subject come first, where a member says more than are looked at."""
 
 
 def number_key(record: AnyRecord) -> _Numbered | None:
@@ -28,7 +34,7 @@ class State:
 
     def __init__(self, records: Iterable[AnyRecord] = ()) -> None:
         self._by_id: dict[bytes, AnyRecord] = {}
-        self._adverse_about: dict[bytes, set[bytes]] = {}
+        self._adverse_about: dict[bytes, dict[str, list[_Ranked]]] = {}
         self._numbered: dict[_Numbered, set[bytes]] = {}
         self._named: dict[tuple[str, str, str], set[bytes]] = {}
         self._kinds: dict[str, set[bytes]] = {}
@@ -44,7 +50,10 @@ class State:
         header = record.header
         if record.is_adverse():
             for subject in header.subject:
-                self._adverse_about.setdefault(subject, set()).add(record.id)
+                said = self._adverse_about.setdefault(subject, {}).setdefault(record.member, [])
+                insort(said, (_RANKS[record.role], record.id))
+                # Those that come first do so whatever came before: the rest is held, and looked at by nobody.
+                del said[ADVERSE_PER_SUBJECT_MAX:]
         self._kinds.setdefault(header.kind, set()).add(record.id)
         self._sorted_kinds.pop(header.kind, None)
         key = number_key(record)
@@ -74,8 +83,17 @@ class State:
         return [self._by_id[record_id] for record_id in self._sorted_kinds[kind]]
 
     def adverse_about(self, subjects: Iterable[bytes]) -> tuple[AnyRecord, ...]:
-        """Adverse records that speak of any of the subjects, in the order of their ids."""
-        found = {i for subject in subjects for i in self._adverse_about.get(subject, ())}
+        """Adverse records that speak of any of the subjects, in the order of their ids.
+
+        Of those of one member about one subject the first `ADVERSE_PER_SUBJECT_MAX`: those that the organization's
+        own key signed, then those of its nodes, then those of persons and agents, each by id.
+        """
+        found = {
+            i
+            for subject in subjects
+            for said in self._adverse_about.get(subject, {}).values()
+            for _, i in said
+        }
         return tuple(self._by_id[i] for i in sorted(found))
 
     def rivals(self, record: AnyRecord) -> tuple[AnyRecord, ...]:

@@ -20,7 +20,7 @@ from typing import Any, Final
 from comity.protocol.errors import ComityError
 from demo_main import phases_faults, phases_work
 from demo_main.accounts import choose_accounts
-from demo_main.commands import Commands
+from demo_main.commands import Commands, program
 from demo_main.doors import open_doors
 from demo_main.founding import found
 from demo_main.lineage import read_lineage
@@ -72,7 +72,7 @@ def main() -> int:
         results = _clean_up(place, keep=arguments.keep is not None, finished=not problem)
     if problem:
         print(f"\nthe demo has ended early: {problem}", file=out, flush=True)
-    _conclude(story, results, out, arguments.keep)
+    _conclude(story, results, out, arguments.keep, problem)
     summary = summarize(story, outcome, results, problem)
     if arguments.json:
         print(json.dumps(summary), flush=True)
@@ -89,12 +89,18 @@ def read_arguments() -> argparse.Namespace:
         "each organization with its own node process, keys and store.",
         epilog="Ends with 0 only if everything that it claims was observed.",
     )
-    parser.add_argument("--json", action="store_true", help="the last line of the output is one JSON object")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="the output is one line, a JSON object; what is told goes to the error output",
+    )
     parser.add_argument(
         "--keep", type=Path, metavar="DIR", help="leave homes, bundle and pictures in DIR (new or empty)"
     )
     parser.add_argument(
-        "--serve", action="store_true", help="leave the nodes running until Ctrl-C, and say what to try"
+        "--serve",
+        action="store_true",
+        help="leave the nodes running until Ctrl-C, and say what to look at and to try",
     )
     arguments = parser.parse_args()
     keep: Path | None = arguments.keep
@@ -145,7 +151,7 @@ def play(place: Path, story: Story, supervisor: Supervisor, *, hold: bool) -> di
     stage.look_at_decisions()
     outcome = _counts(stage) | {"import_dagster_cpu_s": round(import_cpu_s, 2), "accounts": accounts.sentence}
     if hold:
-        serve(stage)
+        serve(stage, own_view=bool(seen))
     return outcome
 
 
@@ -174,7 +180,7 @@ def _clean_up(place: Path, *, keep: bool, finished: bool) -> Path:
     return results
 
 
-def _conclude(story: Story, results: Path, out: Any, keep: Path | None) -> None:
+def _conclude(story: Story, results: Path, out: Any, keep: Path | None, problem: str) -> None:
     """The end, for people."""
     missing = list(story.missing())
     print(f"\n{story.seconds:7.1f} s  ", end="", file=out)
@@ -187,11 +193,24 @@ def _conclude(story: Story, results: Path, out: Any, keep: Path | None) -> None:
             print(f"          {path}", file=out)
         if keep is None:
             print(f"          homes are removed; these are not: rm -r {results.parent}", file=out)
+    if not missing and not problem:
+        _say_what_next(results, out)
     out.flush()
 
 
+def _say_what_next(results: Path, out: Any) -> None:
+    verify = f"{program('comity')} verify {results / 'survival.bundle'} --roots {results / 'roots.toml'}"
+    print("\n          What next?", file=out)
+    for what, how in (
+        ("verify the lineage yourself, with neither node nor network", verify),
+        ("ask the nodes while they run, and take one away", f"{ROOT / 'scripts/demo'} --serve"),
+        ("found a coalition, and govern a project of your own", f"{ROOT / 'README.md'}, In your own project"),
+    ):
+        print(f"          {what}:\n              {how}", file=out)
+
+
 def summarize(story: Story, outcome: dict[str, Any], results: Path, problem: str) -> dict[str, Any]:
-    """The last line."""
+    """The last line. `bundle` and `roots` are null where the demo has ended before they were made."""
     claimed = (
         "deferred_then_executed",
         "decided_with_one_member_down",
@@ -202,12 +221,12 @@ def summarize(story: Story, outcome: dict[str, Any], results: Path, problem: str
         "curves_equal",
         "bundle_verified",
     )
+    files = {"bundle": results / "survival.bundle", "roots": results / "roots.toml"}
     return {
         **outcome,
         **{name: story.claims.get(name, False) for name in claimed},
         "claims": dict(story.claims),
-        "bundle": str(results / "survival.bundle"),
-        "roots": str(results / "roots.toml"),
+        **{name: str(path) if path.exists() else None for name, path in files.items()},
         "seconds": round(story.seconds, 1),
         "phases": [
             {"name": phase.name, "title": phase.title, "seconds": round(phase.seconds, 1), "said": phase.said}

@@ -73,7 +73,10 @@ def choose_accounts(names: Sequence[str], place: Path) -> Accounts:
     """
     shared = dict.fromkeys(names, Account())
     if os.geteuid() != 0:
-        return Accounts(shared, "not root: all run as this user, and the homes have mode 0700")
+        return Accounts(
+            shared,
+            "not root: all run as this user, and the homes have mode 0700, which keeps other users out",
+        )
     first = _free_block()
     if first is None:
         return Accounts(shared, "no free user ids: all run as root, and the homes have mode 0700")

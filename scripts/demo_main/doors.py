@@ -60,7 +60,10 @@ def open_doors(needed: Iterable[Path]) -> str:
             _mount(libc, f"/proc/self/fd/{handle}".encode(), path, None, MS_BIND, None)
             os.close(handle)
     os.chdir(here)
-    return f"of {', '.join(map(str, closed))} they see only what they need"
+    return (
+        f"{', '.join(map(str, closed))}, where Python or this repository lies, is closed to them: they see nothing "
+        "of it but that"
+    )
 
 
 def _topmost(paths: Iterable[Path]) -> list[Path]:

@@ -69,16 +69,21 @@ def _make_homes(stage: Stage, pool: ThreadPoolExecutor) -> None:
         ]
         for each in done:
             each.result()
-        tried, problems = intrusions(cast)
-        story.say(
-            f"{tried} attempts to look into another organization's home, or to write into its part of the shared "
-            f"folder: {tried - len(problems)} failed"
-        )
         modes = {organization.home.stat().st_mode & 0o777 for organization in cast.organizations}
-        separate = cast.north.account.uid is not None
-        story.claim(
-            "homes_private", {"mode 0700": modes == {0o700}, "no intrusion": not (problems and separate)}
-        )
+        seen = {"mode 0700": modes == {0o700}}
+        if cast.north.account.uid is not None:
+            tried, problems = intrusions(cast)
+            story.say(
+                f"{tried} attempts to look into another organization's home, or to write into its part of the "
+                f"shared folder: {tried - len(problems)} failed"
+            )
+            seen["no intrusion"] = not problems
+        else:
+            story.say(
+                "all homes have mode 0700. One user has them all here, so nobody tries to look into another's: that "
+                "is tried where each organization has a user of its own"
+            )
+        story.claim("homes_private", seen)
 
 
 def _found_coalition(stage: Stage, pool: ThreadPoolExecutor) -> None:

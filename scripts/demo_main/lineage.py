@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from comity.node.sentences import obligation_sentence
 from comity.protocol.bundle import decode_bundle
 from comity.protocol.execution import Actuation, Ask, Intent, Permit
 from comity.protocol.outcome import Mode
@@ -102,8 +103,11 @@ def _members(relied: dict[bytes, Any], kind: str, outcome: str, subject: bytes) 
 
 
 def _spelled(term: Any) -> str:
+    """An obligation in words, or by its code and parameters where it has none."""
     inside = ", ".join(f"{name}={value}" for name, value in sorted(term.parameters.items()))
-    return f"{term.code}({inside})" if inside else str(term.code)
+    return obligation_sentence(term.code, term.parameters) or (
+        f"{term.code}({inside})" if inside else term.code
+    )
 
 
 def _in_order(made: dict[bytes, Made]) -> tuple[Made, ...]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from demo_main.lineage import read_lineage
 from demo_main.phases_work import require_made
 from demo_main.pictures import draw_curves, draw_lineage
-from demo_main.processes import DemoError
+from demo_main.processes import DemoError, Finished
 from demo_main.stage import Stage
 from demo_main.tampering import one_value_changed
 
@@ -51,7 +51,7 @@ def export(stage: Stage) -> None:
         again = stage.commands.run(
             cast.stranger, empty, "comity", "verify", flipped, "--roots", roots, "--json"
         )
-        story.say(f"with one bit changed: status {again.status}, {_first_line(again.output or again.errors)}")
+        story.say(f"with one bit changed: status {again.status}, {_error_of(again)}")
         story.claim(
             "bundle_verified",
             {
@@ -68,14 +68,25 @@ def export(stage: Stage) -> None:
         draw_lineage(lineage, cast.titles, stage.results / "lineage.png", stage.results / "lineage.svg")
 
 
-def _first_line(text: str) -> str:
-    return next(iter(text.strip().splitlines()), "")[:160]
+def _error_of(done: Finished) -> str:
+    """What a command that failed says, without the name of the file."""
+    try:
+        error: Any = json.loads(done.output)["error"]
+    except (ValueError, KeyError, TypeError):
+        return (done.errors or done.output).strip()[:160]
+    code = error["code"]
+    message = str(error["message"]).rpartition(".bundle: ")[2].removeprefix(f"{code}: ")
+    return f"{code}: {message}"
 
 
 def tamper(stage: Stage) -> None:
     """A partner's file is changed so that it stays readable; whoever reads it says no."""
     cast, story = stage.cast, stage.story
     with story.phase("tamper", "One value in Clinic South's file is changed; the file stays readable"):
+        story.say(
+            "from here on the institute makes enrolment, a small asset of its own: how many patients each clinic has "
+            "released. It reads both clinics' files anew each time"
+        )
         path = cast.exchange / cast.south.member / "released.parquet"
         with one_value_changed(path, "time") as change:
             run = stage.make("make_enrolment")

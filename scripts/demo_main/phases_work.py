@@ -277,8 +277,8 @@ def delegate(stage: Stage) -> None:
         link = stage.record(cast.institute, asked["credential"])
         delegator = stage.record(cast.institute, link["header"]["authority"])["body"]["subject"]
         story.say(
-            f"{asked['requester']} asks for drafts/events_by_ecog -> {said['comity/outcome']}; it was delegated "
-            f"{', '.join(link['body']['assets'])} by {delegator}"
+            f"{asked['requester']} asks for drafts/events_by_ecog, a count of deaths -> "
+            f"{said['comity/outcome']}; it was delegated {', '.join(link['body']['assets'])} by {delegator}"
         )
         story.claim(
             "agent_admitted",

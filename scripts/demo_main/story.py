@@ -24,6 +24,7 @@ CLAIMS: Final = (
     "tampered_input_refused",
     "decided_with_one_member_down",
     "live_owner_deferred",
+    "owner_back_executed",
     "bundle_verified",
 )
 """What has to be observed for the demo to succeed."""

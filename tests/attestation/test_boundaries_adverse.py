@@ -12,6 +12,7 @@ import pytest
 from comity.attestation.adverse import Adverse, concerned_ids, slot_of, weigh_adverse
 from comity.attestation.authoring import NO_SALT, Author
 from comity.attestation.findings import refuse
+from comity.attestation.speaking import Speakers
 from comity.protocol.accountability import Misbehaviour
 from comity.protocol.envelope import SignedRecord
 from comity.protocol.execution import Ask, ScopeEpoch
@@ -60,8 +61,12 @@ class Table:
             self.ask if asked else None,
             {record.id: self.verified(record) for record in relied},
             {record.id: self.verified(record) for record in known},
-            frozenset(observers),
+            Speakers(self.institute.holdings.epoch, self.world.taxonomy, frozenset(observers), self.links()),
         )
+
+    def links(self) -> dict[bytes, VerifiedRecord[Any]]:
+        """Every credential that the institute holds."""
+        return {record.id: record for record in self.institute.holdings.state.of_kind("credential")}
 
     def said_of(self, subject: bytes, by: str = INSTITUTE, outcome: str = "failed") -> SignedRecord:
         return self.world[by].observe(subject, outcome)

@@ -263,7 +263,8 @@ def test_a_ticket_covers_run_job_purpose_assets_and_partitions(
         ItemClass(f"{INSTITUTE}/plain/b", (Item(generation=1, partition="mon"), Item(1, "tue"))),
     )
     intent = institute.intent(who="operator/a", groups=groups)
-    ticket = institute.ticket("operator/a", **{"assets": ("plain/**",), **changes})
+    fields: dict[str, Any] = {"assets": ("plain/**",), **changes}
+    ticket = institute.ticket("operator/a", **fields)
     found = ticketed(world, intent, ticket, who="operator/a")
     if code is None:
         assert isinstance(found, VerifiedRecord)
@@ -345,7 +346,7 @@ class Asked:
     ) -> tuple[frozenset[str], list[str]]:
         """The classes that approved, and the reasons why others do not count."""
         world, institute = self.world, self.world[INSTITUTE]
-        links = [c for m in (SOUTH, INSTITUTE) for w, (_, c) in world[m].credentials.items()]
+        links = [c for m in (SOUTH, INSTITUTE) for _, c in world[m].credentials.values()]
         relied = held(world, *links, *approvals)
         requester = read_chain(
             institute.credentials[who][1].id, relied, institute.holdings.epoch, world.taxonomy, START

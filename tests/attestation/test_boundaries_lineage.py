@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
 
+from altered import bodied, headed
 from comity.attestation.findings import Finding
 from comity.attestation.lineage import (
     Input,
@@ -36,16 +36,6 @@ from world import BOARD, FOUR, INSTITUTE, NORTH, SOUTH, START, YEAR, World
 OTHER = sha256(b"another")
 ASSET = f"{NORTH}/plain/a"
 OUTPUT = f"{INSTITUTE}/plain/out"
-
-
-def headed(record: VerifiedRecord[Any], **changes: Any) -> VerifiedRecord[Any]:
-    """A verified record with another header: as if its author had signed that."""
-    header = msgspec.structs.replace(record.header, **changes)
-    return replace(record, record=replace(record.record, header=header))
-
-
-def bodied(record: VerifiedRecord[Any], **changes: Any) -> VerifiedRecord[Any]:
-    return replace(record, body=msgspec.structs.replace(record.body, **changes))
 
 
 class Made:
@@ -204,6 +194,23 @@ def test_columns_are_those_of_the_claim() -> None:
     assert free.problem(actuation=content(free, "anything")) is None
 
 
+def test_a_claim_of_columns_that_the_intent_lacks_allows_those_that_it_has() -> None:
+    """Voters that all lie about the number of columns end no reader."""
+    made = Made()
+    wide = ((0, 9),)
+    claim = made.permit.body.claims[0]
+    claim = msgspec.structs.replace(claim, extent=msgspec.structs.replace(claim.extent, columns=wide))
+    for vote_id in made.permit.body.votes:
+        (judgement,) = made.records[vote_id].body.judgements
+        extent = msgspec.structs.replace(judgement.outcome.extent, columns=wide)
+        outcome = msgspec.structs.replace(judgement.outcome, extent=extent)
+        said = msgspec.structs.replace(judgement, outcome=outcome)
+        made.records[vote_id] = bodied(made.records[vote_id], judgements=(said,))
+    permit = bodied(made.permit, claims=(claim,))
+    assert made.problem(permit=permit) is None
+    assert made.problem(permit=permit, actuation=content(made, "w")) == "column_not_permitted"
+
+
 def test_inputs_are_those_that_were_asked_for() -> None:
     made = Made()
     for inputs in ((), made.inputs[:1], made.inputs):
@@ -226,7 +233,9 @@ def test_inputs_are_those_that_were_asked_for() -> None:
 )
 def test_the_state_is_the_permits_and_not_the_writers(changes: dict[str, Any]) -> None:
     made = Made()
-    state = msgspec.structs.replace(made.actuation.header.governance, **changes)
+    before = made.actuation.header.governance
+    assert before is not None
+    state = msgspec.structs.replace(before, **changes)
     assert made.problem(actuation=headed(made.actuation, governance=state)) == "governance_state_wrong"
 
 

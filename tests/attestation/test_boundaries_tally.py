@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from altered import headed
 from comity.attestation.authoring import NO_SALT
 from comity.attestation.tally import (
     Permitted,
@@ -24,6 +25,7 @@ from comity.protocol.execution import Ask, Claim, ClassJudgement, Permit, Refusa
 from comity.protocol.governance import Member
 from comity.protocol.governance_state import GovernanceState
 from comity.protocol.identifiers import sha256
+from comity.protocol.limits import LEASE_S
 from comity.protocol.outcome import Cause, Extent, Mode, Need, Obligation, Outcome
 from comity.protocol.verified import VerifiedRecord
 from world import BOARD, ENGINE, FOUR, INSTITUTE, NORTH, SOUTH, START, YEAR, World, key
@@ -93,7 +95,7 @@ class Count:
             scope=self.epoch.coalition,
             epoch=self.epoch.id,
             engine=ENGINE,
-            expires=START + 600,
+            expires=self.t + 600,
             judgements=judgements or (ALLOWS,),
             working=sha256(b"working"),
         )
@@ -118,8 +120,8 @@ class Count:
             scope=self.epoch.coalition,
             epoch=self.epoch.id,
             claims=(claim,),
-            votes=tuple(vote.id for vote in votes),
-            expires=START + 600,
+            votes=tuple(sorted(vote.id for vote in votes)),
+            expires=self.t + 600,
         )
         author = changes.pop("author", self.north.node)
         held = changes.pop("held", {vote.id: vote for vote in votes})
@@ -135,7 +137,7 @@ class Count:
             t=self.t,
             scope=self.epoch.coalition,
             epoch=self.epoch.id,
-            votes=tuple(vote.id for vote in votes),
+            votes=tuple(sorted(vote.id for vote in votes)),
         )
         held = changes.pop("held", {vote.id: vote for vote in votes})
         record = self.verified(
@@ -160,6 +162,8 @@ OTHER = sha256(b"another")
         ({"epoch": OTHER}, "vote_of_another_epoch"),
         ({"scope": OTHER}, "vote_of_another_epoch"),
         ({"engine": OTHER}, "engine_unknown"),
+        ({"expires": START}, "vote_wrong"),
+        ({"expires": START + LEASE_S + 1}, "vote_wrong"),
         ({"judgements": (ALLOWS, ALLOWS)}, "vote_wrong"),
     ],
 )
@@ -176,6 +180,11 @@ def test_a_vote_is_for_one_round_epoch_and_engine(changes: dict[str, Any], code:
     assert count.refusal(*against) == code
 
 
+def test_a_vote_lasts_at_least_a_second() -> None:
+    count = Count()
+    assert count.problem(count.vote(SOUTH, expires=START + 1)) is None
+
+
 def test_only_a_vote_is_a_vote() -> None:
     count = Count()
     assert count.problem(count.intent) == "vote_wrong"
@@ -184,8 +193,7 @@ def test_only_a_vote_is_a_vote() -> None:
 def test_a_vote_whose_header_is_of_another_coalition() -> None:
     count = Count()
     vote = count.vote(SOUTH)
-    header = msgspec.structs.replace(vote.header, coalition=OTHER)
-    moved = replace(vote, record=replace(vote.record, header=header))
+    moved = headed(vote, coalition=OTHER)
     assert count.problem(moved) == "vote_of_another_epoch"
 
 
@@ -256,11 +264,11 @@ def test_two_votes_of_one_member_are_no_two_voters() -> None:
     certificate = south.certify("n2")
     count.verified(certificate)
     second = south.node_author("n2", certificate)
-    for twice in (count.vote(SOUTH, expires=START + 700), count.vote(SOUTH, author=second)):
+    for twice in (count.vote(SOUTH, expires=START + 500), count.vote(SOUTH, author=second)):
         votes = (count.vote(NORTH), count.vote(SOUTH), twice)
         assert isinstance(count.tally(*votes), Undecided)
         assert count.permit(*votes) == "vote_twice"
-    again = count.vote(SOUTH, REFUSES), count.vote(SOUTH, REFUSES, expires=START + 700)
+    again = count.vote(SOUTH, REFUSES), count.vote(SOUTH, REFUSES, expires=START + 500)
     assert count.refusal(count.vote(NORTH, REFUSES), *again) == "vote_twice"
     nodes = count.vote(SOUTH, REFUSES), count.vote(SOUTH, REFUSES, author=second)
     assert count.refusal(count.vote(NORTH, REFUSES), *nodes) == "no_quorum"
@@ -269,16 +277,13 @@ def test_two_votes_of_one_member_are_no_two_voters() -> None:
 def test_one_key_under_two_names_is_one_voter() -> None:
     count = Count()
     votes = [count.vote(name) for name in (NORTH, SOUTH, BOARD)]
-    header = msgspec.structs.replace(votes[2].header, key=votes[1].header.key)
-    shared = replace(votes[2], record=replace(votes[2].record, header=header))
+    shared = headed(votes[2], key=votes[1].header.key)
     given = [*votes[:2], shared]
     assert len(countable(given, count.ask, count.intent, count.epoch)) == 2
     assert isinstance(count.tally(*given), Undecided)
     assert count.permit(*given) == "vote_twice"
     refusing = [count.vote(name, REFUSES) for name in (NORTH, SOUTH)]
-    header = msgspec.structs.replace(count.vote(BOARD, REFUSES).header, key=refusing[1].header.key)
-    third = count.vote(BOARD, REFUSES)
-    bent = replace(third, record=replace(third.record, header=header))
+    bent = headed(count.vote(BOARD, REFUSES), key=refusing[1].header.key)
     assert count.refusal(*refusing, bent) == "vote_twice"
 
 
@@ -467,7 +472,8 @@ def test_who_is_alone_decides_alone() -> None:
 
 
 def claim(index: int = 0, mode: Mode = Mode.EXECUTE, extent: Extent = WHOLE, **fields: Any) -> Claim:
-    return Claim(index=index, mode=mode, extent=extent, **{"state": STATE, **fields})
+    given: dict[str, Any] = {"state": STATE, **fields}
+    return Claim(index=index, mode=mode, extent=extent, **given)
 
 
 @pytest.mark.parametrize(
@@ -515,14 +521,13 @@ def test_a_permit_whose_header_is_of_another_coalition() -> None:
         scope=count.epoch.coalition,
         epoch=count.epoch.id,
         claims=(claim(),),
-        votes=tuple(vote.id for vote in votes),
+        votes=tuple(sorted(vote.id for vote in votes)),
         expires=START + 600,
     )
     record = count.verified(count.north.node.write("permit", body, START))
     held = {vote.id: vote for vote in votes}
     assert permit_problem(record, count.intent, held, count.epoch) is None
-    header = msgspec.structs.replace(record.header, coalition=OTHER)
-    moved = replace(record, record=replace(record.record, header=header))
+    moved = headed(record, coalition=OTHER)
     found = permit_problem(moved, count.intent, held, count.epoch)
     assert found is not None
     assert found.cause.code == "permit_of_another_epoch"
@@ -534,7 +539,7 @@ def test_each_vote_supports_each_claim() -> None:
     last = count.vote(BOARD, ALLOWS, REFUSES)
     assert count.permit(*votes, last) is None
     assert count.permit(*votes, last, claims=(claim(0), claim(1))) == "claim_unsupported"
-    whole = count.vote(BOARD, ALLOWS, ALLOWS, expires=START + 700)
+    whole = count.vote(BOARD, ALLOWS, ALLOWS)
     assert count.permit(*votes, whole, claims=(claim(0), claim(1))) is None
     assert count.permit(*votes, whole, claims=(claim(1), claim(0))) == "permit_wrong"
 

@@ -9,13 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comity.attestation.roots import Roots, fingerprint, format_roots, parse_roots
+from comity.attestation.roots import (
+    FINGERPRINT_DIGITS,
+    FINGERPRINT_DIGITS_MIN,
+    Roots,
+    fingerprint,
+    format_roots,
+    parse_roots,
+    require_fingerprint,
+)
 from comity.attestation.toml_text import date_of, parse_toml, quote, seconds_of
-from comity.protocol.errors import ConfigError
+from comity.protocol.errors import ConfigError, VerificationError
+from comity.protocol.identifiers import UNSHOWN
 from comity.protocol.limits import INT_MAX, ROOTS_BYTES_MAX
 
 DIGESTS = st.binary(min_size=32, max_size=32)
-TEXT = st.text(st.characters(codec="utf-8"), max_size=255)
+TEXT = st.from_regex(f"[^{UNSHOWN}]{{0,255}}", fullmatch=True)
 ROOTS = st.builds(
     Roots,
     coalition=DIGESTS,
@@ -147,3 +156,46 @@ def test_quoted_text_is_read_as_it_was(text: str) -> None:
 @given(st.integers(0, 253_402_300_799))
 def test_a_written_date_is_read_as_it_was(seconds: int) -> None:
     assert seconds_of(parse_toml(f"a = {date_of(seconds)}", 100, "x")["a"]) == seconds
+
+
+def test_a_fingerprint_is_compared_whole_or_by_half() -> None:
+    """Whoever may choose roots finds some with any short beginning: 128 bits are compared at least."""
+    whole = fingerprint(EXAMPLE).hex()
+    for told in (whole, whole.upper(), f" {whole[:32]} {whole[32:]}\n", whole[:FINGERPRINT_DIGITS_MIN]):
+        require_fingerprint(told, EXAMPLE)
+    for told in (
+        "",
+        " ",
+        whole[0],
+        whole[: FINGERPRINT_DIGITS_MIN - 1],
+        whole + "0",
+        f"{whole[:-1]}g",
+        "é" * FINGERPRINT_DIGITS,
+    ):
+        with pytest.raises(ConfigError, match="is no fingerprint"):
+            require_fingerprint(told, EXAMPLE)
+    other = format(int(whole[0], 16) ^ 1, "x") + whole[1:]
+    for told in (other, other[:FINGERPRINT_DIGITS_MIN], whole[1:]):
+        with pytest.raises(VerificationError, match="not the one given"):
+            require_fingerprint(told, EXAMPLE)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('name = "x"\nmembers = []\ncoalition = "ab"\nepoch_number = 0\nepoch = "ab"\n', "a coalition file"),
+        ("[records]\nepoch = []\n", "a coalition file"),
+        ("organization_key = 1\n", "the card of a node"),
+        ("[[classes]]\n", "a taxonomy"),
+        ('rules = "policy.cedar"\n', "a policy"),
+        ('listen = "x"\n', "the settings of a node"),
+    ],
+)
+def test_a_file_of_another_kind_is_called_what_it_is(text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=f"my roots: this is {said}, not a roots file"):
+        parse_roots(text, "my roots")
+
+
+def test_what_is_no_text_is_no_roots_file() -> None:
+    with pytest.raises(ConfigError, match="my roots: not UTF-8 text; this is not a roots file"):
+        parse_roots(b"\xff\x00", "my roots")

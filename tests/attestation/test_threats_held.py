@@ -219,6 +219,11 @@ def test_member_that_revokes_anothers_certificate_cuts_nobody_off() -> None:
     everybody = {peer.name for peer in peers_from(core, {})}
     core.admit([world[BOARD].revoke(world[SOUTH].certificate.id)])
     assert {peer.name for peer in peers_from(core, {})} == everybody
+    agent = world[SOUTH].credential("agent/a", kind="agent")
+    core.admit([agent])
+    core.admit([world[SOUTH].revoke(world[SOUTH].certificate.id, by=world[SOUTH].credentials["agent/a"][0])])
+    core.admit([world[SOUTH].revoke(world[SOUTH].certificate.id, by=world[SOUTH].node)])
+    assert {peer.name for peer in peers_from(core, {})} == everybody
     core.admit([world[SOUTH].revoke(world[SOUTH].certificate.id)])
     assert len(peers_from(core, {})) == len(everybody) - 1
 

@@ -6,8 +6,10 @@ needs.
 
 import inspect
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
+import pandas as pd
 import pytest
 
 from comity.dagster_bridge import dagster_internals
@@ -152,6 +154,63 @@ def test_a_source_assets_observation_is_looked_up_when_it_becomes_an_op() -> Non
     assert ran == [1]
 
 
+def test_every_way_to_load_an_input_of_a_step_goes_through_one_function() -> None:
+    from dagster._core.execution.plan import inputs
+
+    source = inspect.getsource(inputs)
+    assert source.count("yield from _load_input_with_input_manager(") == 3
+    # The function itself is the only other place that calls a manager.
+    assert source.count(".load_input(") == 1
+
+
+def test_what_a_function_attaches_can_be_taken_out_before_dagster_looks_at_it() -> None:
+    taken: list[int] = []
+
+    @dg.asset
+    def made(context: dg.AssetExecutionContext) -> Iterator[object]:
+        context.add_output_metadata({"output": 1, "kept": 1})
+        context.add_asset_metadata({"asset": 1})
+        step = current_step()
+        assert step is not None
+        taken.append(dagster_internals.keep_attached(step, {"result": {"kept": 1}}))
+        yield dg.Output(1)
+
+    (event,) = dg.materialize([made]).asset_materializations_for_node("made")
+    assert (taken, set(event.metadata)) == ([2], {"kept", "path"})
+
+
+def test_types_of_dagster_itself_report_no_values() -> None:
+    for plain in (int, str, pd.DataFrame, dict[str, pd.DataFrame], list[int], pd.DataFrame | None, Any, None):
+        assert not dagster_internals.reports_values(dg_type_of(plain)), plain
+    own = dg.DagsterType(lambda _, __: True, "own")
+    for reporting in (own, dg.List[own], dg.Optional[own]):
+        assert dagster_internals.reports_values(dg_type_of(reporting))
+
+
+def dg_type_of(annotation: Any) -> dg.DagsterType:
+    from dagster._core.types.dagster_type import resolve_dagster_type
+
+    return resolve_dagster_type(annotation)
+
+
+def test_a_run_knows_the_code_location_that_it_was_started_from() -> None:
+    from dagster._core import remote_origin
+
+    assert "repository_origin" in remote_origin.RemoteJobOrigin.__annotations__
+    assert "code_location_origin" in remote_origin.RemoteRepositoryOrigin.__annotations__
+    assert hasattr(remote_origin.CodeLocationOrigin, "location_name")
+    step: list[str] = []
+
+    @dg.asset
+    def made() -> None:
+        current = current_step()
+        assert current is not None
+        step.append(dagster_internals.location_of(current))
+
+    assert dg.materialize([made]).success
+    assert step == [""]
+
+
 def test_an_unknown_dagster_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     check_dagster()
     for version in ("1.11.9", "1.14.0", "2.0.0"):
@@ -161,6 +220,29 @@ def test_an_unknown_dagster_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_name_that_is_gone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(dg.OpDefinition, "compute_fn")
-    with pytest.raises(ConfigError, match=r"OpDefinition\.compute_fn"):
+    from dagster._core.execution.plan import inputs
+
+    with monkeypatch.context() as gone:
+        gone.delattr(dg.OpDefinition, "compute_fn")
+        with pytest.raises(ConfigError, match=r"OpDefinition\.compute_fn"):
+            check_dagster()
+    monkeypatch.delattr(inputs, "_load_input_with_input_manager")
+    with pytest.raises(ConfigError, match=r"_load_input_with_input_manager"):
         check_dagster()
+
+
+def test_every_context_reports_events_through_one_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    reported: list[object] = []
+    monkeypatch.setattr(dg.OpExecutionContext, "log_event", lambda _, event: reported.append(event))
+    event = dg.AssetObservation("released")
+
+    @dg.asset
+    def released(context: dg.AssetExecutionContext) -> None:
+        context.log_event(event)
+
+    @dg.asset
+    def cleaned(context: dg.OpExecutionContext) -> None:
+        context.log_event(event)
+
+    assert dg.materialize([released, cleaned]).success
+    assert reported == [event, event]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comity.dagster_bridge.files import FileError, Place, read_file, sidecar_of
+from comity.dagster_bridge.files import FileError, Place, read_file, sidecar_of, slot_of_file
 from comity.protocol.errors import ConfigError
 
 ROOT = Path("/data")
@@ -25,8 +25,9 @@ def test_a_key_that_is_no_plain_name_is_refused(key: list[str]) -> None:
 
 
 def test_a_name_that_is_too_long_with_its_sidecar_is_refused() -> None:
-    longest = 255 - len(".csv.comity")
-    assert len(sidecar_of(PLACE.path(["a" * longest], "", "csv")).name) == 255
+    # An unfinished write has a random part in its name besides.
+    longest = 255 - len(f".csv.{16 * '0'}.comity")
+    assert len(sidecar_of(PLACE.path(["a" * longest], "", "csv")).name) == 255 - 17
     with pytest.raises(ConfigError, match="too long"):
         PLACE.path(["a" * (longest + 1)], "", "csv")
 
@@ -38,6 +39,19 @@ def test_law_partitions_stay_below_their_asset_and_never_share_a_file(left: str,
         assert path.parent == ROOT / "visits"
         assert not path.name.startswith(".")
     assert (paths[0] == paths[1]) == (left == right)
+
+
+@given(st.text(min_size=1, max_size=20))
+def test_law_a_partition_and_an_asset_below_never_share_a_file(name: str) -> None:
+    path = PLACE.path(["visits"], name, "csv")
+    with pytest.raises(ConfigError, match="in an asset key"):
+        PLACE.path(["visits", path.stem], "", "csv")
+    assert slot_of_file(path.relative_to(ROOT), ["parquet", "csv"]) == (("visits",), name)
+
+
+def test_a_key_that_begins_like_a_partition_is_refused() -> None:
+    with pytest.raises(ConfigError, match="begins like the file of a partition"):
+        PLACE.path(["visits", "partition=north"], "", "csv")
 
 
 def test_a_file_appears_whole_and_replaces_what_was_there(tmp_path: Path) -> None:

@@ -165,7 +165,17 @@ def test_a_result_without_a_value_is_not_bound(node: FakeNode, places: Places) -
         return dg.MaterializeResult(metadata={"by": "hand"})
 
     node.otherwise = execute
-    result = materialize(node, made, resources=places.resources())
+    refusal = materialize(node, made, resources=places.resources())
+    text, metadata = failure(refusal, "released")
+    assert "its function, which returns no value, binds no content" in text
+    assert metadata["comity/causes"][0]["code"] == "output_not_bound"
+    assert materialized(refusal) == {}
+
+    @dg.asset(name="released")
+    def again() -> dg.MaterializeResult[Any]:
+        return dg.MaterializeResult(metadata={"by": "hand"})
+
+    result = materialize(node, again, resources=places.resources(), unbound_writes="allow")
     metadata = materialized(result)["released"]
     assert (metadata["comity/content"], metadata["by"]) == ("not bound", "hand")
     assert node.actuations == []
@@ -193,7 +203,7 @@ def test_an_input_is_verified_before_it_is_parsed_and_named_in_lineage(
     assert (read.digest, read.size) == (hashlib.sha256(file).hexdigest(), len(file))
     assert base64.b64decode(read.sidecar) == (places.base / "released.parquet.comity").read_bytes()
     assert materialized(result)["pooled"]["comity/inputs"] == [
-        {"asset": "released", "partition": "", "actuation": "0" * 64}
+        {"asset": "clinic-north.example/released", "partition": "", "actuation": "0" * 64}
     ]
     assert len(seen) == 1
 
@@ -327,7 +337,7 @@ def test_partitions_are_files_of_their_own(node: FakeNode, places: Places) -> No
             assert materialize(node, visits, partition=key, **options).success  # type: ignore[arg-type]
         assert materialize(node, visits, total, select=["total"], **options).success  # type: ignore[arg-type]
     names = sorted(path.name for path in (places.base / "visits").glob("*.parquet"))
-    assert names == ["%2E..parquet", "a%20b.parquet", "north%2F1.parquet"]
+    assert names == ["partition=...parquet", "partition=a%20b.parquet", "partition=north%2F1.parquet"]
     assert pq.read_table(places.base / "total.parquet").column("site").to_pylist() == ["north/1", "..", "a b"]
     assert [(each.asset, each.partition) for each in node.reads] == [
         ("visits", key) for key in ("north/1", "..", "a b")

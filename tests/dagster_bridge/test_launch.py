@@ -33,7 +33,13 @@ defs = govern(
         assets=[released, pooled, refused_one],
         jobs=[dg.define_asset_job("study")],
         resources={"io_manager": GovernedFilesIOManager(base=os.environ["BASE"])},
-        executor=dg.multiprocess_executor.configured({"max_concurrent": 2}),
+        executor=dg.multiprocess_executor.configured(
+            {
+                "max_concurrent": 2,
+                # Each step has a process of its own; libraries are loaded once for all of them.
+                "start_method": {"forkserver": {"preload_modules": ["comity.dagster_bridge.tables"]}},
+            }
+        ),
     ),
     wait_max_s=5.0,
 )

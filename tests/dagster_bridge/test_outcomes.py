@@ -1,17 +1,20 @@
 """What a decision that is less than *execute* looks like in Dagster, and that nothing goes on without one."""
 
+import functools
+import json
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
+import dagster_runs
 from comity.dagster_bridge import govern
 from comity.dagster_bridge.dagster_internals import place_gate
 from comity.dagster_bridge.gate import Gate, GateOptions
 from comity.dagster_bridge.measurement import measure_code
 from comity.node.forms import StartAnswer, StartForm, StepAnswer, StepForm
 from comity.protocol.errors import ConfigError
-from dagster_runs import failure, materialize, materialized
+from dagster_runs import failure, materialized
 from fake_node import (
     FakeNode,
     Refusal,
@@ -22,6 +25,9 @@ from fake_node import (
     refused,
     restricted,
 )
+
+# What these tests make are numbers, which no IO manager binds to lineage.
+materialize = functools.partial(dagster_runs.materialize, unbound_writes="allow")
 
 
 def asset(name: str = "released") -> dg.AssetsDefinition:
@@ -100,7 +106,7 @@ def test_no_quorum_in_reach_is_waited_out_in_growing_pauses(node: FakeNode) -> N
     node.otherwise = held
     text, metadata = failure(dg.materialize([made], raise_on_error=False), "released")
     assert metadata["comity/outcome"] == "held"
-    assert "it needs: no quorum in reach" in text
+    assert "it needs: votes: no quorum in reach" in text
     assert clock.pauses == sorted(clock.pauses[:-1]) + clock.pauses[-1:]
     assert sum(clock.pauses) == pytest.approx(10.0)
     assert len(clock.pauses) < 10
@@ -163,7 +169,7 @@ def test_no_home_at_all_says_what_to_set() -> None:
 def test_the_home_may_come_from_the_environment(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMITY_HOME", str(node.home))
     made = asset()
-    govern(dg.Definitions(assets=[made]), wait_max_s=0.0)
+    govern(dg.Definitions(assets=[made]), wait_max_s=0.0, unbound_writes="allow")
     node.otherwise = execute
     assert dg.materialize([made]).success
 
@@ -246,12 +252,16 @@ def test_a_restriction_that_nothing_here_can_hold_to_is_refused_before_the_work(
     assert ran == []
 
 
-def test_definitions_are_governed_once_and_by_one_node(node: FakeNode) -> None:
+def test_definitions_are_governed_once_and_by_one_node(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = asset()
     defs = dg.Definitions(assets=[made])
-    assert govern(govern(defs, home=node.home), home=node.home) is defs
+    for _ in range(2):
+        assert govern(defs, home=node.home, ticket="ticket", unbound_writes="allow") is defs
     with fake_home() as other, pytest.raises(ConfigError, match="governed already"):
-        govern(defs, home=other)
+        govern(defs, home=other, ticket="ticket", unbound_writes="allow")
+    monkeypatch.setattr("comity.dagster_bridge.requester._ticket_bytes", lambda path: b"signed")
     node.otherwise = execute
     assert dg.materialize([made]).success
     assert len(node.steps) == 1
@@ -271,3 +281,24 @@ def test_a_step_that_runs_again_after_a_retry_asks_again(node: FakeNode) -> None
     assert materialize(node, released).success
     assert len(node.steps) == 2
     assert node.steps[0] == node.steps[1]
+
+
+@pytest.mark.parametrize("option", ["unbound_reads", "unbound_writes"])
+def test_a_word_that_is_no_permission_is_none(node: FakeNode, option: str) -> None:
+    with pytest.raises(ConfigError, match=f"{option} is 'alow'"):
+        govern(dg.Definitions(assets=[asset()]), home=node.home, **{option: "alow"})  # type: ignore[arg-type]
+
+
+def test_a_refused_run_is_not_started_again_by_dagster(node: FakeNode, tmp_path: Path) -> None:
+    retries = {"run_retries": {"enabled": True, "max_retries": 3}}
+    (tmp_path / "dagster.yaml").write_text(json.dumps(retries))
+    will_retry: dict[str, str] = {}
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        for name, decide in (("refused", refused), ("deferred", deferred)):
+            node.otherwise = decide
+            result = materialize(node, asset(), instance=instance)
+            run = instance.get_run_by_id(result.run_id)
+            assert run is not None
+            will_retry[name] = run.tags["dagster/will_retry"]
+    # What is missing may have arrived when Dagster tries again; what is wrong stays wrong.
+    assert will_retry == {"refused": "false", "deferred": "true"}

@@ -1,17 +1,24 @@
 """Partners' assets in one's own asset graph, and who asks."""
 
 import base64
+import functools
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
+import dagster_runs
 from comity.dagster_bridge import Requester, TicketFacts, govern, partner_assets
+from comity.dagster_bridge.files import Place, sidecar_of
 from comity.node.client import NodeNotRunningError
-from comity.node.forms import GovernanceForm, PartnerAsset, TermForm
+from comity.node.forms import GovernanceForm, PartnerAsset, ReadForm, TermForm
 from comity.protocol.errors import ConfigError
-from dagster_runs import failure, materialize
-from fake_node import FakeNode, execute
+from dagster_runs import failure
+from fake_node import MEMBER, FakeNode, execute
+
+# What these tests make are numbers, which no IO manager binds to lineage.
+materialize = functools.partial(dagster_runs.materialize, unbound_writes="allow")
 
 
 def published(partition: str = "", generation: int = 3) -> PartnerAsset:
@@ -49,12 +56,14 @@ def test_a_partners_asset_appears_with_its_provenance(node: FakeNode) -> None:
     assert spec.metadata["comity/tier"] == 1
     assert spec.metadata["comity/owners"].value == ["clinic-south.example"]
     assert spec.metadata["comity/restrictions"].value[0]["code"] == "min_group_rows"
-    assert [column.name for column in spec.metadata["dagster/column_schema"].columns] == ["time", "sex"]
+    # What is not known to be published shows no columns.
+    assert "dagster/column_schema" not in spec.metadata
     assert spec.partitions_def is None
     # Dagster takes it as an external asset, and a step names it whole.
     node.otherwise = execute
 
-    @dg.asset(deps=[spec])
+    # Not deps=[spec]: Dagster 1.12 makes that a name, in which it takes no dot.
+    @dg.asset(ins={"south": dg.AssetIn(spec.key, dagster_type=dg.Nothing)})
     def pooled() -> None:
         return None
 
@@ -68,6 +77,78 @@ def test_partitions_of_a_partner_are_those_that_it_has_made(node: FakeNode) -> N
     assert spec.partitions_def is not None
     assert spec.partitions_def.get_partition_keys() == ["2024-01", "2024-02"]
     assert spec.metadata["comity/generation"] == 5
+
+
+SIDECAR = b'{"digest": ""}'
+
+
+def exchange_with(folder: Path, *slots: tuple[str, str], member: str = "clinic-south.example") -> Path:
+    """An exchange in which these partitions of assets lie, with sidecars."""
+    place = Place(folder, shared=True)
+    for asset, partition in slots:
+        path = place.path([member, *asset.split("/")], partition, "parquet")
+        place.write(path, b"bytes")
+        place.write(sidecar_of(path), SIDECAR)
+    return folder
+
+
+def test_what_lies_in_the_exchange_is_what_partners_publish(node: FakeNode, tmp_path: Path) -> None:
+    unpublished = replace(published(), asset="clinic-south.example/orders")
+    node.published = [published(), unpublished]
+    exchange = exchange_with(tmp_path, ("released", ""))
+    (spec,) = partner_assets(node.home, exchange=exchange)
+    assert spec.key.path[-1] == "released"
+    columns = spec.metadata["dagster/column_schema"].columns
+    # A record names no types: Dagster's default would say that they are strings.
+    assert [(column.name, column.type) for column in columns] == [("time", "unknown"), ("sex", "unknown")]
+    assert node.reads == []
+
+
+def test_published_partitions_that_the_node_does_not_know_are_shown_to_it(
+    node: FakeNode, tmp_path: Path
+) -> None:
+    exchange = exchange_with(tmp_path, ("by/day", "2024-01/02"), ("by/day", "2024-01/03"))
+    exchange_with(tmp_path, ("own", ""), member=MEMBER)
+    node.governs("*/released")
+    row = replace(published("2024-01/02"), asset="clinic-south.example/by/day")
+
+    def learn(form: ReadForm) -> None:
+        node.published = [row, replace(row, partition="2024-01/03")]
+
+    node.on_read = learn
+    (spec,) = partner_assets(node.home, exchange=exchange)
+    assert [(each.asset, each.partition) for each in node.reads] == [
+        ("clinic-south.example/by/day", "2024-01/02"),
+        ("clinic-south.example/by/day", "2024-01/03"),
+    ]
+    assert base64.b64decode(node.reads[0].sidecar) == SIDECAR
+    assert spec.partitions_def is not None
+    assert spec.partitions_def.get_partition_keys() == ["2024-01/02", "2024-01/03"]
+
+
+@pytest.mark.parametrize("partition", ["a...b", "x\ny", "\t", "a\0b"])
+def test_a_partition_that_dagster_cannot_hold_stops_nobody(
+    node: FakeNode, partition: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    node.published = [published("fine"), published(partition)]
+    (spec,) = partner_assets(node.home)
+    assert spec.partitions_def is not None
+    assert spec.partitions_def.get_partition_keys() == ["fine"]
+    assert "is left out: Dagster does not take it" in caplog.text
+    node.published = [published(partition), replace(published(), asset="clinic-south.example/other")]
+    (other,) = partner_assets(node.home)
+    assert other.key.path[-1] == "other"
+
+
+def test_more_partitions_than_are_shown_stop_nobody(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("comity.dagster_bridge.partners.PARTITIONS_MAX", 2)
+    node.published = [published(str(number), number) for number in range(4)]
+    (spec,) = partner_assets(node.home)
+    assert spec.partitions_def is not None
+    assert spec.partitions_def.get_partition_keys() == ["2", "3"]
+    assert "the newest 2 are kept" in caplog.text
 
 
 def test_definitions_load_while_the_node_is_down(node: FakeNode, home: Path) -> None:
@@ -153,7 +234,14 @@ def test_options_that_exclude_each_other_are_an_error(node: FakeNode) -> None:
 def test_a_socket_and_a_token_do_where_the_home_is_out_of_reach(node: FakeNode) -> None:
     made = tables()
     token = (node.home / "tokens" / "bridge").read_text().strip()
-    govern(dg.Definitions(assets=made), socket=node.socket, token=token, location="hospital", revision="4f2a")
+    govern(
+        dg.Definitions(assets=made),
+        socket=node.socket,
+        token=token,
+        location="hospital",
+        revision="4f2a",
+        unbound_writes="allow",
+    )
     node.otherwise = execute
     assert dg.materialize(made).success
     assert (node.steps[0].location, node.steps[0].revision) == ("hospital", "4f2a")

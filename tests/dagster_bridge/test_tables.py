@@ -157,7 +157,9 @@ def test_law_equal_tables_give_equal_bytes_and_come_back(rows: list[tuple[int, f
     assert table_bytes(restrict(frame(), FREE).table, "csv") == table_bytes(whole, "csv")
     back = parse_table(data, "parquet", as_arrow=False)
     assert isinstance(back, pd.DataFrame)
-    pd.testing.assert_frame_equal(back, frame(), check_dtype=bool(rows))
+    # pandas 3 has a type of its own for text, pandas 2 has none.
+    expected = frame().astype({"s": back["s"].dtype})
+    pd.testing.assert_frame_equal(back, expected, check_dtype=bool(rows))
 
 
 def test_the_index_is_no_data_unless_it_has_a_name() -> None:

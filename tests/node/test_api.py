@@ -95,8 +95,11 @@ READER = [
         f"/v1/intents/{'0' * 64}",
         "/v1/decisions",
         f"/v1/decisions/{'0' * 64}",
+        f"/v1/workings/{'0' * 64}",
         "/v1/waiting",
         f"/v1/records/{'0' * 64}",
+        f"/v1/ids/{'0' * 6}",
+        "/v1/transitions",
         "/v1/lineage/x",
         "/v1/bundles/x",
     )

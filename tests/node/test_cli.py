@@ -54,7 +54,8 @@ def commands() -> Iterator[tuple[tuple[str, ...], Any]]:
 COMMANDS = list(commands())
 PROMISED = """
     node init | node start | node status | coalition new | coalition sign | coalition show | coalition join
-    | coalition admit | credential issue | credential list | credential revoke | policy lint | policy publish
+    | coalition admit | coalition merge | coalition roots
+    | credential issue | credential list | credential revoke | policy lint | policy publish
     | intent explain | intent list | intent show | decision list | decision show | waiting | approve | ticket
     | key new | transition publish | owner-policy publish | reference publish | lineage show | lineage export
     | verify
@@ -139,62 +140,6 @@ def test_without_the_packages_of_a_node_a_command_says_which_to_install(place: P
     assert run("coalition", "show", "--home", home.path, "--json").returncode == 0
 
 
-# Errors
-
-
-def error_of(said: Said) -> Any:
-    return said.json["error"]
-
-
-def test_errors_are_said_to_people_and_to_programs(place: Path) -> None:
-    said = comity("coalition", "show", place / "absent.toml", status=2)
-    assert said.output == ""
-    assert said.errors.startswith("comity: ")
-    assert "absent.toml" in said.errors
-    said = comity("coalition", "show", place / "absent.toml", "--json", status=2)
-    assert error_of(said)["code"] == "config_wrong"
-    assert "absent.toml" in error_of(said)["message"]
-
-
-def test_a_node_that_does_not_run_is_status_3(place: Path) -> None:
-    home = found(place, (NORTH,))[NORTH]
-    for words in (
-        ("node", "status"),
-        ("waiting",),
-        ("intent", "list"),
-        ("decision", "list"),
-        ("credential", "list"),
-        ("lineage", "show", "released"),
-        ("owner-policy", "publish", "--consent", "*=live"),
-        ("intent", "explain", "--asset", "released"),
-    ):
-        said = comity(*words, "--home", home.path, "--json", status=3)
-        assert error_of(said)["code"] == "node_not_running"
-        assert "comity node start --home" in error_of(said)["hint"]
-
-
-def test_a_home_without_a_node_is_status_2(place: Path) -> None:
-    said = comity("node", "status", "--home", place / "nothing", status=2)
-    assert "comity node init" in said.errors
-
-
-def test_settings_are_checked_without_a_start(place: Path) -> None:
-    home = found(place, (NORTH,))[NORTH]
-    assert comity("config", "check", "--home", home.path, "--json").json["coalition"] is True
-    text = home.config.read_text()
-    home.config.write_text(text.replace("security = ", "securty = "))
-    assert "did you mean security?" in comity("config", "check", "--home", home.path, status=2).errors
-    home.config.write_text(text)
-    home.key("transport").chmod(0o644)
-    assert "chmod 600" in comity("config", "check", "--home", home.path, status=2).errors
-
-
-def test_wrong_options_are_status_2() -> None:
-    assert comity("node", "statsu", status=2).errors
-    assert comity("verify", "x", status=2).errors
-    assert comity("credential", "issue", "--kind", "robot", status=2).errors
-
-
 # Founding by the commands
 
 
@@ -232,8 +177,9 @@ def test_a_coalition_from_nothing(place: Path) -> None:
     assert said["complete"]
     assert "It is complete" in comity("coalition", "show", file).output
     fingerprint = said["fingerprint"]
-    wrong = comity("coalition", "join", file, "--home", place / drafter, "--fingerprint", "00", status=2)
+    wrong = comity("coalition", "join", file, "--home", place / drafter, "--fingerprint", "0" * 64, status=1)
     assert "do not join" in wrong.errors
+    assert not (place / drafter / "roots.toml").exists()
     for member in FOUR:
         joined = comity(
             *(
@@ -243,7 +189,7 @@ def test_a_coalition_from_nothing(place: Path) -> None:
                 "--home",
                 place / member,
                 "--fingerprint",
-                fingerprint[:16],
+                fingerprint[:32],
                 "--json",
             )
         ).json
@@ -270,7 +216,7 @@ def test_the_next_epoch_by_the_commands(place: Path) -> None:
     site(place)
     said = comity(
         *("policy", "publish", place / "site/policy.toml", "--home", homes[NORTH].path),
-        *("--taxonomy", place / "site/taxonomy.toml", "--out", file, "--json"),
+        *("--taxonomy", place / "site/taxonomy.toml", "--out", place / "policy.toml", "--json"),
     ).json
     assert (said["epoch"], said["complete"]) == (2, False)
 
@@ -511,10 +457,13 @@ def test_a_bundle_verifies(bundle: tuple[Path, Path]) -> None:
     text = comity("verify", path, "--roots", roots).output
     for words in (said["fingerprint"], "Level: signed", "Not cosigned", "5 actuation"):
         assert words in text
-    comity("verify", path, "--roots", roots, "--fingerprint", said["fingerprint"][:12])
-    assert "not the one given" in comity(
-        "verify", path, "--roots", roots, "--fingerprint", "ab", status=1
-    ).errors  # fmt: skip
+    comity("verify", path, "--roots", roots, "--fingerprint", said["fingerprint"][:32])
+    wrong = comity("verify", path, "--roots", roots, "--fingerprint", "ab" * 32, "--json", status=1)
+    assert "not the one given" in wrong.errors
+    assert wrong.json["error"]["code"] == "roots_other"
+    for short in ("", " ", said["fingerprint"][:1], said["fingerprint"][:31]):
+        refused = comity("verify", path, "--roots", roots, "--fingerprint", short, "--json", status=2)
+        assert "is no fingerprint" in refused.json["error"]["message"]
 
 
 def test_what_does_not_verify_is_status_1(bundle: tuple[Path, Path], story: Pooled) -> None:
@@ -525,7 +474,7 @@ def test_what_does_not_verify_is_status_1(bundle: tuple[Path, Path], story: Pool
         changed[position] ^= 0x40
         path.write_bytes(changed)
         said = comity("verify", path, "--roots", roots, "--json", status=1)
-        assert error_of(said)["message"]
+        assert said.json["error"]["message"]
     path.write_bytes(data[:-1])
     comity("verify", path, "--roots", roots, status=1)
     path.write_bytes(data)
@@ -533,7 +482,7 @@ def test_what_does_not_verify_is_status_1(bundle: tuple[Path, Path], story: Pool
     text = roots.read_text().replace(story.roots().coalition.hex(), "ab" * 32)
     roots.write_text(text)
     said = comity("verify", path, "--roots", roots, "--json", status=1)
-    assert error_of(said)["code"] == "roots_other"
+    assert said.json["error"]["code"] == "roots_other"
     roots.write_text("nonsense = 1\n")
     assert "nonsense" in comity("verify", path, "--roots", roots, status=2).errors
 

@@ -12,6 +12,7 @@ import pytest
 
 from comity.attestation.authoring import NO_SALT
 from comity.attestation.signing import SigningKey, add_signature
+from comity.attestation.toml_text import date_of
 from comity.node.authors import author_from_key
 from comity.node.cards import format_card, read_card, require_distinct, write_card
 from comity.node.coalition_file import CoalitionFile, format_coalition, parse_coalition
@@ -35,6 +36,7 @@ from comity.node.node_home import NewHome, make_home
 from comity.node.tokens import read_token, read_tokens
 from comity.protocol.errors import ConfigError
 from comity.protocol.governance import Taxonomy
+from comity.protocol.limits import ASK_AHEAD_S
 from houses import (
     card_of,
     draft,
@@ -195,6 +197,13 @@ def test_faults_are_said_in_words(members: int, said: str) -> None:
     assert said in tolerance(members)
 
 
+def test_a_raised_quorum_is_said_too() -> None:
+    said = tolerance(7, 6)
+    assert "asks for 6 votes, more than the 5" in said
+    assert "tolerates 2 members that lie, and decides with at most 1 member down" in said
+    assert tolerance(7, 5) == tolerance(7)
+
+
 def test_a_coalition_is_founded_when_all_have_signed(homes: dict[str, Home]) -> None:
     drafter, *others = homes.values()
     file = sign(draft(list(homes.values())), drafter)
@@ -328,7 +337,7 @@ def test_a_home_that_is_named_otherwise_does_not_join(homes: dict[str, Home], pl
 def test_joining_needs_a_right_clock(homes: dict[str, Home]) -> None:
     file = signed_by_all(homes)
     for wrong in (NOW - 400 * DAY_S, NOW + 400 * DAY_S):
-        with pytest.raises(ConfigError, match="machine's time"):
+        with pytest.raises(ConfigError, match=r"this machine's (time|clock)"):
             require_joinable(file, card_of(homes[NORTH]), wrong)
 
 
@@ -466,3 +475,35 @@ def test_an_epoch_body_has_a_salt_that_nobody_can_test(homes: dict[str, Home]) -
     )
     assert file.draft is not None
     assert epoch_of(file.draft).salt != NO_SALT
+
+
+# Time
+
+
+def test_an_epoch_that_begins_later_is_not_signed(homes: dict[str, Home]) -> None:
+    """A drafter's fast clock would stop the coalition until then."""
+    first, second, *_ = homes.values()
+    file = draft(list(homes.values()))
+    assert file.draft is not None
+    started = epoch_of(file.draft).started
+    with pytest.raises(ConfigError) as caught:
+        sign(file, second, now=started - ASK_AHEAD_S - 1)
+    assert date_of(started) in str(caught.value)
+    assert date_of(started - ASK_AHEAD_S - 1) in str(caught.value)
+    assert "epoch 0 begins at" in str(caught.value)
+    signed = sign(file, second, now=started - ASK_AHEAD_S)
+    assert card_of(second).member not in draft_unsigned(signed)
+    assert card_of(first).member not in draft_unsigned(signed)
+
+
+def test_an_epoch_that_begins_later_is_neither_drafted_nor_joined(homes: dict[str, Home]) -> None:
+    """Its successor would have to begin later still."""
+    home = homes[NORTH]
+    file = signed_by_all(homes)
+    started = epoch_of(file.epochs[0]).started
+    author = hand_of(home).organization(None, file.coalition)
+    with pytest.raises(ConfigError, match="epoch 1 begins at"):
+        draft_successor(file, author, started - ASK_AHEAD_S - 1, publishers=[NORTH])
+    with pytest.raises(ConfigError, match="epoch 0 begins at"):
+        require_joinable(file, card_of(home), started - ASK_AHEAD_S - 1)
+    assert require_joinable(file, card_of(home), started - ASK_AHEAD_S).epoch.number == 0

@@ -207,23 +207,11 @@ def test_four_processes_decide_together(coalition: dict[str, Organization]) -> N
         *("intent", "explain", "--asset", "pooled", "--input", inputs[0], "--purpose", "study"), status=1
     )
     assert explained["outcome"] == "defer"
-    assert [{need["code"] for need in lift} for lift in explained["lifts"]] == [{"approval", "tier"}]
-    key = south.home.parent / "officer.pem"
-    comity("key", "new", key)
-    credential = south.comity(
-        *(
-            "credential",
-            "issue",
-            "--subject",
-            "operator/dpo1",
-            "--kind",
-            "person",
-            "--public",
-            companion(key),
-        ),
-        *("--class", "data-protection-officer", "--action", "approve", "--asset", "*/pooled"),
-    )["credential"]
-    approved = south.comity("approve", deferred.intent, "--key", key, "--credential", credential)
+    assert [{need["code"] for need in lift} for lift in explained["lifts"]] == [{"approval"}]
+    key, credential = an_officer(south)
+    approved = south.comity(
+        "approve", deferred.intent, "--key", key, "--credential", credential[:16], "--yes"
+    )
     assert approved["told"] == [INSTITUTE]
     decided = NodeClient.of_home(institute.home).step(deferred.intent, 20.0)
     assert (decided.outcome, decided.intent) == ("execute", deferred.intent)
@@ -251,6 +239,26 @@ def test_four_processes_decide_together(coalition: dict[str, Organization]) -> N
     assert said["error"]["code"] == "node_not_running"
     for each in coalition.values():
         assert "Traceback" not in each.log.read_text()
+
+
+def an_officer(organization: Organization) -> tuple[Path, str]:
+    """The key of somebody who may approve, and the credential for it."""
+    key = organization.home.parent / "officer.pem"
+    comity("key", "new", key)
+    issued = organization.comity(
+        *(
+            "credential",
+            "issue",
+            "--subject",
+            "operator/dpo1",
+            "--kind",
+            "person",
+            "--public",
+            companion(key),
+        ),
+        *("--class", "data-protection-officer", "--action", "approve", "--asset", "*/pooled"),
+    )
+    return key, issued["credential"]
 
 
 def a_stranger_verifies(institute: Organization, roots: Path, inputs: tuple[str, ...]) -> None:

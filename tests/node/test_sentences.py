@@ -84,6 +84,7 @@ def test_every_need_that_somebody_can_meet_says_how() -> None:
 
 
 def test_terms_are_spelled_with_their_rule() -> None:
-    assert spelled(TermForm("small_group", {"rows": 5}, "r1")) == "small_group(rows=5) [r1]"
+    assert spelled(TermForm("small_group", {"rows": 5}, "r1")) == "the rule r1 says small_group (rows 5)"
+    assert spelled(TermForm("small_group", {"rows": 5})) == "small_group (rows 5)"
     assert spelled(TermForm("x", message="as it is")) == "as it is"
     assert spelled(TermForm("x")) == "x"

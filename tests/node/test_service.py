@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 import trio
 
-from comity.node import steps, work
+from comity.node import steps, views, work
 from comity.node.forms import (
     ActuationForm,
     InputForm,
@@ -150,6 +151,13 @@ async def test_a_partner_reads_what_was_made_and_notices_what_was_changed(autoju
         changed = await institute.service.call(lambda: read(b"the bytez"))
         assert not changed.admitted
         assert [cause.code for cause in changed.causes] == ["content_changed"]
+        digest = sha256(b"the bytes").hex()
+        swapped = ReadForm("", f"{NORTH}/plain/by-day", digest, 9, partition="2", sidecar=sidecar)
+        other = await institute.service.call(lambda: work.read(institute.core, swapped))
+        assert [cause.code for cause in other.causes] == ["lineage_of_another"]
+        assert other.causes[0].message == (
+            f"these are the genuine bytes of {asset}, not of partition 2 of {NORTH}/plain/by-day"
+        )
         broken = await institute.service.call(lambda: read(b"the bytes", "!!"))
         assert [cause.code for cause in broken.causes] == ["sidecar_unreadable"]
 
@@ -274,7 +282,7 @@ async def test_hostile_bytes_at_the_peers_door(autojump: object) -> None:
             encode_frame(AskFrame(ask=b"no record")),
             encode_frame(OfferFrame(records=(b"no record",))),
         ):
-            answer = decode_answer(north.core.answer(payload))
+            answer = decode_answer(await north.service.handle_request("a stranger", payload))
             assert isinstance(answer, ProblemFrame)
             assert answer.code == "frame_wrong"
 
@@ -292,3 +300,45 @@ async def test_a_restarted_node_goes_on_with_what_it_had_promised(autojump: obje
         assert [steps.answer(again.core, i).outcome for i in ids] == ["held", "execute", "refuse"]
         assert steps.answer(again.core, ids[1]).permit == permitted.permit
         await make(again, steps.answer(again.core, ids[1]), b"x")
+
+
+async def test_one_members_junk_does_not_hide_what_others_publish(
+    autojump: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Actuations that no permit carries are heads of nothing, whatever time they claim; each has its own bound."""
+    async with four() as (world, nodes):
+        north, institute = nodes[NORTH], nodes[INSTITUTE]
+        await make(north, await submit(north, world, step("plain/a")), b"x")
+        (head,) = north.store.heads(f"{NORTH}/plain/a")
+        await institute.service.fetch_head(f"{NORTH}/plain/a", "")
+        actuation = north.core.holdings.get(head.actuation)
+        assert actuation is not None
+        monkeypatch.setattr(views, "PARTNER_SLOTS_MAX", 3)
+        junk = [
+            world[SOUTH].node.write(
+                "actuation",
+                msgspec.structs.replace(actuation.body, asset=f"{SOUTH}/plain/j{number}"),
+                north.core.clock.now() + 10 + number,
+                outcome="promoted",
+                realm="production",
+                governance=actuation.header.governance,
+            )
+            for number in range(5)
+        ]
+        institute.core.admit(junk)
+        assert institute.store.heads(f"{SOUTH}/plain/j0") == []
+        assert [row.asset for row in views.partner_assets(institute.core)] == [f"{NORTH}/plain/a"]
+
+
+async def test_a_head_waits_for_the_certificate_of_its_actuation(autojump: object) -> None:
+    async with four() as (world, nodes):
+        north, south = nodes[NORTH], nodes[SOUTH]
+        await make(north, await submit(north, world, step("plain/a")), b"x")
+        made = north.store.heads(f"{NORTH}/plain/a")[0].actuation
+        records = north.core.certificate_records(made)
+        south.core.admit([record for record in records if record.id == made])
+        before = south.store.heads(f"{NORTH}/plain/a")
+        for record in records:
+            south.core.admit([record])
+        (head,) = south.store.heads(f"{NORTH}/plain/a")
+        assert (before, head.actuation) == ([], made)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from comity.attestation.signing import SigningKey, add_signature
-from comity.node.store import Cursor, Head, IntentRow, Store, Withheld
+from comity.node.store import Cursor, Head, IntentRow, Store, Withheld, slot_subject
 from comity.node.store_memory import MemoryStore
 from comity.node.store_sqlite import SqliteStore
 from comity.protocol.envelope import SignedRecord
@@ -99,6 +99,17 @@ def test_what_a_quorums_state_rests_on_is_not_erased(store: Store) -> None:
     assert store.get([record.id]) == [record]
 
 
+def test_ids_are_found_by_their_bounds(store: Store) -> None:
+    records = sorted((say("vote", "1"), say("permit", "2"), say("credential", "3")), key=lambda r: r.id)
+    store.put(records)
+    first, second, third = ((record.id, record.header.kind) for record in records)
+    assert store.ids(bytes(32), b"\xff" * 32, 9) == [first, second, third]
+    assert store.ids(bytes(32), b"\xff" * 32, 2) == [first, second]
+    assert store.ids(second[0], third[0], 9) == [second, third]
+    assert store.ids(second[0], second[0], 9) == [second]
+    assert store.ids(bytes(32), bytes(32), 9) == []
+
+
 def test_about_finds_by_subject_and_kind(store: Store) -> None:
     vote, permit, both = say("vote", subject=[X]), say("permit", subject=[X]), say("vote", subject=[X, Y])
     store.put([vote, permit, both, say("vote", subject=[Z])])
@@ -108,6 +119,16 @@ def test_about_finds_by_subject_and_kind(store: Store) -> None:
     assert store.about(Y, "permit") == []
 
 
+def test_about_leaves_out_what_speaks_against_where_only_work_is_wanted(store: Store) -> None:
+    """Anybody may publish much of it; it must not push out of the answer what is asked for."""
+    vote, passed = say("vote", subject=[X]), say("observation", subject=[X], outcome="passed")
+    against = [say("observation", str(n), subject=[X], outcome="failed") for n in range(9)]
+    store.put([vote, *against, say("revocation", subject=[X]), passed])
+    assert set(ids(store.about(X, execution=True, limit=2))) == {vote.id, passed.id}
+    assert store.about(X, "observation", execution=True) == [passed]
+    assert len(store.about(X)) == 12
+
+
 def test_answers_do_not_depend_on_the_order_of_arrival(store: Store) -> None:
     records = [say("vote", str(i), subject=[X], at=1_000 + i % 3) for i in range(20)]
     random.Random(7).shuffle(records)
@@ -115,6 +136,22 @@ def test_answers_do_not_depend_on_the_order_of_arrival(store: Store) -> None:
     assert ids(store.about(X)) == sorted(ids(records))
     newest = sorted(records, key=lambda r: (r.header.at, r.id), reverse=True)
     assert store.of_kind("vote") == newest
+
+
+def test_a_record_is_found_under_what_it_was_filed_under(store: Store) -> None:
+    """Also under what no header can name, so that nobody else's record stands there."""
+    filed, other = say("vote", "1", subject=[X]), say("vote", "2")
+    under = slot_subject(COALITION, "clinic-north.example", "clinic-north.example/a", "", 1)
+    store.put([filed, other])
+    for _ in range(2):
+        store.file_under(under, filed.id)
+    store.file_under(under, Y)
+    assert store.about(under) == [filed]
+    assert store.about(X) == [filed]
+    assert len(under) > len(X)
+    later = slot_subject(COALITION, "clinic-north.example", "clinic-north.example/a", "", 2)
+    assert later != under
+    assert store.about(later) == []
 
 
 def test_about_goes_on_behind_an_id(store: Store) -> None:
@@ -464,6 +501,10 @@ def test_heads_are_found_by_asset_partition_and_coalition(store: Store) -> None:
     assert store.heads("a.example/c", coalition=heads[9].coalition) == heads[9:]
     assert store.heads("a.example/c", "", coalition=heads[9].coalition) == [heads[9]]
     assert store.heads("a.example") == []
+    first = min(COALITION, OTHER_COALITION)
+    assert store.heads_below("a.example", first, limit=10) == [h for h in heads if h.coalition == first]
+    assert store.heads_below("a.example", first, limit=2) == heads[:2]
+    assert store.heads_below("a.exampl", first, limit=10) == []
 
 
 def test_what_was_withheld_is_known_here_and_in_no_record(store: Store) -> None:

@@ -437,7 +437,7 @@ def test_maintenance_empties_the_log_into_the_file(path: Path) -> None:
 def all_statements(dialect: object) -> Iterator[Statement]:
     statements = Statements(dialect)  # type: ignore[arg-type]
     yield from (value for value in vars(statements).values() if isinstance(value, Statement))
-    yield from (statements.about(frozenset(given)) for given in ((), ("kind",)))
+    yield from (statements.about(frozenset(given)) for given in ((), ("kind",), ("execution",)))
     yield from (
         statements.of_kind(frozenset(given))
         for given in ((), ("coalition",), ("at", "id"), ("name", "arrived"), ("name", "member", "arrived"))

@@ -19,7 +19,7 @@ NO_ACTION = '@id("x") permit(principal, action in [], resource);'
 
 
 def test_a_rule_about_no_action_is_a_problem_of_the_text() -> None:
-    with pytest.raises(DecodeError, match="type_wrong|vocabulary|invalid"):
+    with pytest.raises(DecodeError, match=r"type_wrong"):
         compile_rules(NO_ACTION)
 
 

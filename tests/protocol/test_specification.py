@@ -101,7 +101,8 @@ def written(info: mi.Type) -> str:
         case mi.VarTupleType():
             return f"array of {written(info.item_type)}{bounds(info.min_length, info.max_length)}"
         case mi.DictType():
-            return f"map of text to {written(info.value_type)}{bounds(info.min_length, info.max_length)}"
+            kinds = f"{written(info.key_type)} to {written(info.value_type)}"
+            return f"map of {kinds}{bounds(info.min_length, info.max_length)}"
         case mi.StructType():
             return f"`{info.cls.__name__}`"
         case mi.UnionType():

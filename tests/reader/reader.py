@@ -15,231 +15,36 @@ import sys
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from nacl.bindings import crypto_core_ed25519_is_valid_point
-from nacl.exceptions import BadSignatureError
-from nacl.signing import VerifyKey
 from reader_forms import (  # type: ignore[import-not-found]
     BUNDLE_RECORDS_MAX,
-    FORMS,
-    KINDS,
-    TYPE,
     Bad,
     decode,
     depended_on,
     encode,
     fits,
     is_form,
-    key_id,
     known,
 )
+from reader_records import (  # type: ignore[import-not-found]
+    Key,
+    Record,
+    ascends,
+    check_epoch,
+    listed,
+    need,
+    quorum,
+    read_body,
+    read_record,
+    verify_record,
+)
 
-BUNDLE_BYTES_MAX, RECORD_BYTES_MAX, ROOTS_BYTES_MAX = 64 << 20, 1_318_912, 64 << 10
-HEADER_BYTES_MAX, BODY_BYTES_MAX, VOTE_BYTES_MAX = 8_192, 1 << 20, 65_536
-SIGNATURES_MAX = 64
+BUNDLE_BYTES_MAX, ROOTS_BYTES_MAX = 64 << 20, 64 << 10
+LEASE_S = 600
+TERMS_MAX = 32
 MODES = ("refuse", "defer", "restrict", "execute")
-
-
-def need(condition: object, reason: str, record: Record | None = None) -> None:
-    if not condition:
-        raise Bad(reason, record.id if record else None)
-
-
-# record.md ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Record:
-    """A record as it came; `body` is empty until it is verified, and stays so where it cannot be read."""
-
-    id: bytes
-    header: dict[str, Any]
-    signatures: list[tuple[bytes, str, bytes]]
-    signed: bytes
-    body_bytes: bytes
-    body: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def kind(self) -> str:
-        return str(self.header["kind"])
-
-    @property
-    def author(self) -> tuple[str, bytes]:
-        return self.header["member"], self.header["key"]
-
-
-def read_record(data: bytes) -> Record:
-    need(len(data) <= RECORD_BYTES_MAX, "malformed")
-    parts = decode(data)
-    need(is_array(parts, 4) and parts[0] == TYPE, "malformed")
-    head, signatures, body = parts[1:]
-    need((type(head), type(signatures), type(body)) == (bytes, list, bytes), "malformed")
-    need(len(head) <= HEADER_BYTES_MAX and len(body) <= BODY_BYTES_MAX, "malformed")
-    need(0 < len(signatures) <= SIGNATURES_MAX, "malformed")
-    for signature in signatures:
-        need(is_array(signature, 3), "malformed")
-        key, suite, value = signature
-        need(fits("digest", key) and fits("bytes{0-4096}", value), "malformed")
-        need(type(suite) is str and len(suite) <= 32, "malformed")
-    need(ascends([signature[0] for signature in signatures]), "malformed")
-    header = decode(head)
-    need(is_form("Header", header) and header["kind"] in KINDS, "malformed")
-    need(("coalition" not in header) == (header["kind"] == "epoch" and "number" not in header), "malformed")
-    need(ascends(header.get("subject", [])) and ascends(header.get("scopes", [])), "malformed")
-    _, erasable, _, outcomes = KINDS[header["kind"]]
-    need(header.get("outcome") in (outcomes or (None,)), "malformed")
-    need(("governance" in header) == (header["kind"] == "actuation"), "malformed")
-    reference = header["body"]
-    fit = reference["size"] == len(body) and reference["digest"] == hashlib.sha256(body).digest()
-    need(fit if body else erasable, "malformed")
-    signed = b"DSSEv1 %d %s %d %s" % (len(TYPE), TYPE.encode(), len(head), head)
-    return Record(
-        hashlib.sha256(signed).digest(), header, [(s[0], s[1], s[2]) for s in signatures], signed, body
-    )
-
-
-def read_body(record: Record) -> Record:
-    """The record with its body, a form of its kind (section 5)."""
-    form = KINDS[record.kind][2]
-    limit = VOTE_BYTES_MAX if record.kind == "vote" else BODY_BYTES_MAX
-    clear = record.header["body"]["form"] == "clear" and 0 < len(record.body_bytes) <= limit
-    need(form in FORMS and clear, "record_unreadable", record)
-    try:
-        body = decode(record.body_bytes)
-    except Bad as error:
-        raise Bad("record_unreadable", record.id) from error
-    need(is_form(form, body), "record_unreadable", record)
-    return Record(record.id, record.header, record.signatures, record.signed, record.body_bytes, body)
-
-
-def is_array(value: Any, count: int) -> bool:
-    return type(value) is list and len(value) == count
-
-
-def ascends(values: Iterable[Any]) -> bool:
-    return all(a < b for a, b in pairwise(values))
-
-
-# signatures.md and epochs.md ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Key:
-    """A key that a member answers for, from `begin` to before `end`; `root` is the organization's own."""
-
-    member: str
-    role: str
-    suite: str
-    value: bytes
-    root: bytes
-    begin: int = 0
-    end: int = 1 << 63
-
-    @property
-    def author(self) -> tuple[str, bytes]:
-        return self.member, key_id({"suite": self.suite, "value": self.value})
-
-
-def admissible(key: dict[str, Any]) -> bool:
-    value = key["value"]
-    return key["suite"] == "ed25519" and len(value) == 32 and crypto_core_ed25519_is_valid_point(value)
-
-
-def valid(suite: str, value: bytes, signature: tuple[bytes, str, bytes], signed: bytes) -> bool:
-    if signature[1] != suite or suite != "ed25519" or len(signature[2]) != 64:
-        return False
-    try:
-        VerifyKey(value).verify(signed, signature[2])
-    except BadSignatureError:
-        return False
-    return True
-
-
-def listed(epoch: Record) -> dict[bytes, tuple[str, dict[str, Any]]]:
-    """The keys that an epoch lists, with their members."""
-    return {key_id(key): (m["id"], key) for m in epoch.body["members"] for key in m["keys"]}
-
-
-def quorum(epoch: Record) -> int:
-    return int(epoch.body.get("quorum", 0)) or 2 * len(epoch.body["members"]) // 3 + 1
-
-
-def check_constitution(epoch: Record) -> None:
-    """What may stand in an epoch (epochs.md section 2)."""
-    body = epoch.body
-    names = [member["id"] for member in body["members"]]
-    need(ascends(names), "epoch_wrong", epoch)
-    keys, namespaces = set(), set()
-    for member in body["members"]:
-        for key in member["keys"]:
-            need(admissible(key) and key["suite"] in body["suites"], "key_inadmissible", epoch)
-            need(key_id(key) not in keys, "key_duplicate", epoch)
-            keys.add(key_id(key))
-        for namespace in member["namespaces"]:
-            need(namespace not in namespaces, "epoch_wrong", epoch)
-            namespaces.add(namespace)
-    need(all(suite == "ed25519" for suite in body["suites"]), "suite_unknown", epoch)
-    least = 2 * len(names) // 3 + 1
-    need(body.get("quorum", 0) == 0 or least <= body["quorum"] <= len(names), "quorum_low", epoch)
-    need("council" not in body and set(body.get("publishers", [])) <= set(names), "epoch_wrong", epoch)
-
-
-def check_epoch(epoch: Record, before: Record | None) -> None:
-    """A genesis (epochs.md section 3), or a successor of the epoch before (section 4)."""
-    check_constitution(epoch)
-    header, body = epoch.header, epoch.body
-    if before is None:
-        need("coalition" not in header and "previous" not in body, "epoch_wrong", epoch)
-    else:
-        coalition = before.header.get("coalition", before.id)
-        need(header.get("coalition") == coalition, "epoch_foreign", epoch)
-        follows = header.get("number", 0) == before.header.get("number", 0) + 1
-        need(follows and body.get("previous") == before.id, "epoch_wrong", epoch)
-    need(body["certificate"] == "unanimous", "epoch_wrong", epoch)
-    need(before is None or body["started"] >= before.body["started"], "epoch_wrong", epoch)
-    rolls = [listed(e) for e in (before, epoch) if e is not None]
-    for signature in epoch.signatures:
-        key = next((roll[signature[0]][1] for roll in rolls if signature[0] in roll), None)
-        if key is None:
-            raise Bad("key_unknown", epoch.id)
-        need(valid(key["suite"], key["value"], signature, epoch.signed), "signature_wrong", epoch)
-    signers = [signature[0] for signature in epoch.signatures]
-    member, author = epoch.author
-    own = any(author in roll and roll[author][0] == member for roll in rolls)
-    need("authority" not in header and own and author in signers, "author_wrong", epoch)
-
-    def unanimous(keys: list[bytes]) -> bool:
-        return all({m for m, _ in r.values()} == {r[k][0] for k in keys if k in r} for r in rolls)
-
-    need(unanimous(signers), "epoch_unsigned", epoch)
-    idle = any(unanimous([other for other in signers if other != key]) for key in signers)
-    need(not idle, "epoch_wrong", epoch)
-
-
-def verify_record(record: Record, own: dict[tuple[str, bytes], Key], vouched: dict[bytes, Key]) -> Record:
-    """A record under known keys (signatures.md section 5); adds the key that it vouches for to `vouched`."""
-    authority = record.header.get("authority")
-    need(len(record.signatures) == 1, "signatures_many", record)
-    need(record.signatures[0][0] == record.header["key"], "author_wrong", record)
-    need(authority is None or authority in vouched, "authority_missing", record)
-    key = own.get(record.author) if authority is None else vouched[authority]
-    if key is None or key.author != record.author:
-        raise Bad("key_unknown", record.id)
-    signer = KINDS[record.kind][0]
-    need(signer in {"any", key.role}, "author_wrong", record)
-    need(valid(key.suite, key.value, record.signatures[0], record.signed), "signature_wrong", record)
-    record = read_body(record)
-    if record.kind in {"node_certificate", "credential"}:
-        body, role = record.body, "node" if record.kind == "node_certificate" else "subject"
-        domain = body["node" if role == "node" else "subject"].removeprefix("spiffe://").split("/")[0]
-        need(domain == key.member, "author_wrong", record)
-        need(admissible(body["key"]), "key_inadmissible", record)
-        begin, end = max(key.begin, body["not_before"]), min(key.end, body["not_after"])
-        vouched[record.id] = Key(key.member, role, "ed25519", body["key"]["value"], key.root, begin, end)
-    return record
 
 
 # bundle.md ------------------------------------------------------------------------------------------------
@@ -374,6 +179,7 @@ def check_vote(bundle: Bundle, vote_id: bytes, record: Record, intent: Record, e
     need(rooted and key.begin <= vote.body["t"] < key.end, "vote_key_not_in_force", vote)
     need(vote.body["engine"] in epoch.body["engines"], "engine_unknown", vote)
     need(len(vote.body["judgements"]) == len(intent.body["classes"]), "vote_wrong", vote)
+    need(0 < vote.body["expires"] - vote.body["t"] <= LEASE_S, "vote_wrong", vote)
     return vote
 
 
@@ -396,6 +202,15 @@ def check_permit(bundle: Bundle, permit: Record, intent: Record, epoch: Record) 
     voters = {vote.header["member"] for vote in votes}
     need(all(voters.issuperset(c.get("live", [])) for c in body["claims"]), "owner_silent", permit)
     need(body["expires"] <= min(vote.body["expires"] for vote in votes), "permit_wrong", permit)
+    need(all(len(restrictions_after(c)) <= TERMS_MAX for c in body["claims"]), "classes_many", permit)
+    after = [e for e in bundle.chain if e.header.get("number", 0) == epoch.header.get("number", 0) + 1]
+    began = [bundle.epochs[e.id].body["started"] for e in after]
+    need(all(body["t"] <= started + LEASE_S for started in began), "permit_superseded", permit)
+
+
+def restrictions_after(claim: dict[str, Any]) -> dict[bytes, Any]:
+    """lineage.md section 1: those of the state after the claim, by their canonical bytes."""
+    return terms(known("GovernanceState", claim["state"]), "restrictions") | terms(claim, "obligations")
 
 
 def check_refusal(bundle: Bundle, refusal: Record, intent: Record, epoch: Record) -> None:
@@ -439,6 +254,38 @@ def indices(extent: dict[str, Any], name: str) -> set[int]:
 # bundle.md section 3.5, lineage.md section 3 ---------------------------------------------------------------
 
 
+def carriers(bundle: Bundle) -> set[bytes]:
+    """The records that the targets stand on, with the targets."""
+    found: set[bytes] = set()
+    ahead = list(bundle.targets)
+    while ahead:
+        record = bundle.records[ahead.pop()]
+        if record.id in found:
+            continue
+        found.add(record.id)
+        body = record.body
+        if record.kind in {"permit", "refusal"}:
+            ahead += body["votes"]
+        if record.kind in {"start", "actuation"}:
+            ahead.append(body["permit"])
+        if record.kind == "actuation":
+            ahead += [body["start"], *body.get("inputs", [])]
+        if record.kind == "permit":
+            ahead += inputs_of(bundle, record)
+    return found
+
+
+def inputs_of(bundle: Bundle, permit: Record) -> set[bytes]:
+    """The inputs of the classes that a permit claims which its ask relies on."""
+    intent, ask = bundle.find(permit.body["intent"], "intent"), bundle.find(permit.body["ask"], "ask")
+    if intent is None or ask is None:
+        return set()
+    classes = intent.body["classes"]
+    claimed = [classes[c["index"]] for c in permit.body["claims"] if c["index"] < len(classes)]
+    named = {i for group in claimed for part in (group, *group["items"]) for i in part.get("inputs", [])}
+    return named & set(ask.body["relied"])
+
+
 def check_start(bundle: Bundle, start: Record) -> None:
     permit = bundle.find(start.body["permit"], "permit")
     if permit is None:
@@ -474,7 +321,7 @@ def check_actuation(bundle: Bundle, made: Record) -> None:
     inputs = {i for part in (group, *group["items"]) for i in part.get("inputs", [])}
     need(inputs.issuperset(made.body.get("inputs", [])), "lineage_wrong", made)
     state = known("GovernanceState", claim["state"])
-    if restrictions := terms(state, "restrictions") | terms(claim, "obligations"):
+    if restrictions := restrictions_after(claim):
         state["restrictions"] = [restrictions[spelled] for spelled in sorted(restrictions)]
     stated = known("GovernanceState", made.header["governance"])
     need(stated == state and made.header["realm"] == state["realm"], "governance_state_wrong", made)
@@ -516,14 +363,16 @@ def verify(bundle: bytes, coalition: bytes, epoch_number: int, epoch: bytes) -> 
         "actuation": check_actuation,
     }
     slots = set()
-    for record in read.records.values():
+    carrying = [read.records[i] for i in sorted(carriers(read))]
+    for record in carrying:
         if record.kind in rules:
             rules[record.kind](read, record)
-    for record in read.records.values():
+    for record in carrying:
         if record.header.get("outcome") == "promoted":
-            filled = (record.body["asset"], *slot(record.body))
-            need(filled not in slots, "slot_twice", record)
-            slots.add(filled)
+            body = record.body
+            claimed = record.header["member"], body["asset"], body.get("partition", ""), body["generation"]
+            need(claimed not in slots, "slot_twice", record)
+            slots.add(claimed)
     return {
         "level": "signed",
         "not_higher": "this reader has no engine: it judged no vote again",

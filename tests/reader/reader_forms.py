@@ -18,6 +18,7 @@ TYPE = "application/vnd.comity.record.v1+msgpack"
 BUNDLE_RECORDS_MAX = 100_000
 ITEMS_MAX, DEPTH_MAX, STRING_BYTES_MAX, NAME_BYTES_MAX = 10_000, 16, 65_536, 255
 VALUES_MAX = 262_144
+OWNER_RULES_BYTES_MAX = 8_192
 EMPTY: tuple[Any, ...] = (False, 0, "", b"", [], {})
 
 
@@ -127,8 +128,17 @@ INTEGERS = {
     "time": (0, 253_402_300_799),
     "tier": (0, 3),
 }
-STRINGS = {"short": (0, 255), "column": (1, 255), "text": (0, STRING_BYTES_MAX)}
-# Name, `?` where the field is not required, type; `[a-b]` is an array of a to b. `=` stands before literals.
+UNSHOWN = re.compile(
+    "[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u061c\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]"
+)
+STRINGS = {
+    "short": (0, 255),
+    "column": (1, 255),
+    "text": (0, STRING_BYTES_MAX),
+    "rules": (0, OWNER_RULES_BYTES_MAX),
+}
+# Name, `?` where the field is not required, type; `[a-b]` is an array of a to b, of `id` one that ascends. `=` stands
+# before literals.
 FORM_TABLES = """
     Header: v:1-1 kind:code member:member key:digest at:time realm:realm body:BodyReference
         authority?:digest coalition?:digest scopes?:digest[0-16] name?:short number?:natural
@@ -157,7 +167,7 @@ FORM_TABLES = """
     AssetRule: pattern:pattern data_class:class columns?:ColumnClass[0-1024] rows_by?:short
     ColumnClass: name:column column_class:code
     Purpose: name:code columns?:column[0-1024]
-    OwnerPolicy: consents:Consent[0-64] rules?:text
+    OwnerPolicy: consents:Consent[0-64] rules?:rules
     Consent: data_class:short mode:=live|standing until?:time
     Credential: subject:spiffe subject_kind:=agent|automation|person key:PublicKey classes:class[1-32]
         actions:=approve|materialize|observe[1-8] assets:pattern[1-64] realms:realm[1-16] not_before:time
@@ -182,16 +192,16 @@ FORM_TABLES = """
         endorsements?:digest[0-16]
     ContextMeasurement: python:short platform:short distributions:digest distributions_count:natural
         code:digest code_files:natural image?:digest
-    Ask: intent:digest t:time epochs:ScopeEpoch[1-16] relied:digest[0-256]
+    Ask: intent:digest t:time epochs:ScopeEpoch[1-16] relied:id[0-256]
     ScopeEpoch: scope:digest epoch:digest
     Vote: intent:digest ask:digest t:time scope:digest epoch:digest engine:digest expires:time
-        judgements:ClassJudgement[1-32] working:digest adverse?:digest[0-32]
+        judgements:ClassJudgement[1-32] working:digest adverse?:id[0-32]
     ClassJudgement: outcome:Outcome weight:ppm state:GovernanceState live?:member[0-32]
     Permit: intent:digest ask:digest t:time scope:digest epoch:digest claims:Claim[1-32]
-        votes:digest[1-13] expires:time
+        votes:id[1-13] expires:time
     Claim: index:0-31 mode:=refuse|defer|restrict|execute extent:Extent state:GovernanceState
         obligations?:Term[0-10000] live?:member[0-32]
-    Refusal: intent:digest ask:digest t:time scope:digest epoch:digest votes:digest[1-13]
+    Refusal: intent:digest ask:digest t:time scope:digest epoch:digest votes:id[1-13]
     Start: intent:digest permit:digest asset:asset attempt:1-100 run:RunReference partition?:short
     Actuation: intent:digest permit:digest start:digest asset:asset generation:natural attempt:1-100
         content:Content metering:Metering inputs?:digest[0-256] partition?:short previous?:digest
@@ -259,7 +269,7 @@ def sized(kind: str) -> tuple[str, int, int]:
 
 def fits(kind: str, value: Any) -> bool:
     """Whether a value is of a type of the tables, written as above."""
-    if kind == "digest":
+    if kind in {"digest", "id"}:
         return type(value) is bytes and len(value) == 32
     if kind in GRAMMARS:
         named = type(value) is str and re.fullmatch(GRAMMARS[kind], value) is not None
@@ -267,7 +277,7 @@ def fits(kind: str, value: Any) -> bool:
     if kind in INTEGERS:
         return type(value) is int and INTEGERS[kind][0] <= value <= INTEGERS[kind][1]
     if kind in STRINGS:
-        return type(value) is str and STRINGS[kind][0] <= len(value) <= STRINGS[kind][1]
+        return type(value) is str and is_text(kind, value)
     if kind in FORMS:
         return is_form(kind, value)
     if kind == "boolean":
@@ -282,8 +292,20 @@ def fits(kind: str, value: Any) -> bool:
     if what == "{bytes":
         return type(value) is bytes and least <= len(value) <= most
     if what == "{map":
-        return type(value) is dict and least <= len(value) <= most and all(map(parameter, value.values()))
-    return type(value) is list and least <= len(value) <= most and all(fits(what[1:], v) for v in value)
+        bounded = type(value) is dict and least <= len(value) <= most
+        return bounded and all(fits("short", key) and parameter(value[key]) for key in value)
+    if type(value) is not list or not least <= len(value) <= most:
+        return False
+    return all(fits(what[1:], v) for v in value) and (
+        what[1:] != "id" or all(a < b for a, b in pairwise(value))
+    )
+
+
+def is_text(kind: str, value: str) -> bool:
+    if kind == "rules":
+        return len(value.encode()) <= OWNER_RULES_BYTES_MAX
+    bounded = STRINGS[kind][0] <= len(value) <= STRINGS[kind][1]
+    return bounded and (kind == "text" or UNSHOWN.search(value) is None)
 
 
 def parameter(value: Any) -> bool:

@@ -7,6 +7,7 @@ damaged; those of the second are written by the pages, whole and rightly signed,
 from __future__ import annotations
 
 import ast
+import json
 import random
 import subprocess
 import sys
@@ -18,10 +19,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from comity.attestation.authoring import NO_SALT
 from comity.attestation.offline import verify_bundle
+from comity.protocol import governance
+from comity.protocol.bundle import Bundle
 from comity.protocol.errors import DecodeError, VerificationError
+from comity.protocol.governance import OwnerPolicy
 from stories import Pooled
-from world import ENGINE
+from world import ENGINE, SOUTH, START
 
 HERE = Path(__file__).parent
 with pytest.MonkeyPatch.context() as patch:
@@ -204,6 +209,42 @@ def test_a_bundle_written_by_the_pages(case: Any) -> None:
     assert both_say(data, roots, case.name) in case.code.split(" or ")
 
 
+def of_owner_policy(rules: str = "", name: str = "owner") -> bytes:
+    """A bundle of one owner policy alone."""
+    world = STORY.world
+    body = OwnerPolicy(salt=NO_SALT, consents=(), rules=rules)
+    policy = world[SOUTH].owner.write("owner_policy", body, START, name=name, number=9)
+    return Bundle(world.genesis.id, (policy.id,), (world.genesis,), (policy,)).encoded()
+
+
+@pytest.mark.parametrize("name", ["", "Owner", "owners", "old"])
+def test_an_owner_policy_has_one_name(name: str) -> None:
+    assert both_say(of_owner_policy(), ROOTS, "owner") == "verified"
+    assert both_say(of_owner_policy(name=name), ROOTS, name) == "name_wrong"
+
+
+@pytest.mark.parametrize("letter", ["x", "\u00e9", "\U0001f600"])
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_rules_of_an_owner_are_bounded_in_bytes(
+    letter: str, beyond: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = '@id("x") permit(principal, action, resource);' + " " * 15 + "// "
+    rules = head + letter * ((8_192 - len(head)) // len(letter.encode()) + beyond)
+    # A liar's own software knows no bound.
+    monkeypatch.setattr(governance, "OWNER_RULES_BYTES_MAX", 1 << 20)
+    data = of_owner_policy(rules)
+    monkeypatch.undo()
+    assert both_say(data, ROOTS, letter) == ("record_unreadable" if beyond else "verified")
+
+
+TEXTS = json.loads((HERE.parent / "vectors" / "texts.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("case", TEXTS["accepted"] + TEXTS["rejected"], ids=lambda case: case["name"])
+def test_texts_of_the_vectors(case: dict[str, str]) -> None:
+    assert forms.fits("short", case["text"]) == (case in TEXTS["accepted"])
+
+
 def test_roots_have_the_fingerprint_of_the_page(tmp_path: Path) -> None:
     coalition = "c5f780265b206f8e8b1050660900778c54d36796cdc5a4e18e7ea12e2b254bf5"
     text = f'name = "test"\ncoalition = "{coalition}"\nepoch_number = 0\nepoch = "{coalition}"\n'
@@ -257,5 +298,5 @@ def test_the_reader_shares_no_code_with_the_product(name: str) -> None:
         if isinstance(node, ast.Import | ast.ImportFrom)
         for module in ([a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""])
     }
-    ours = {"reader", "reader_forms", "writer", "written_spellings"}
+    ours = {"reader", "reader_forms", "reader_records", "writer", "written_spellings"}
     assert imported - ours - set(sys.stdlib_module_names) <= {"msgpack", "nacl"}

@@ -65,6 +65,11 @@ def more(*items: Any) -> Change:
     return lambda old, _: [*old, *items]
 
 
+def besides(record_id: bytes) -> Change:
+    """One id more, at its place."""
+    return lambda old, _: sorted([*old, record_id])
+
+
 def doubled(old: Any, _: object) -> Any:
     return [old[0], *old]
 
@@ -221,7 +226,7 @@ class Writer:
         round_ = {"intent": intent, "t": T}
         scope = {"scope": self.ids["genesis"], "epoch": self.ids["second"]}
         decided_1 = [i for name, i in self.ids.items() if name.endswith("_1") or name.startswith("vote_1")]
-        relied = [self.ids["credential_a"], *(decided_1 if n > 1 else [])]
+        relied = sorted([self.ids["credential_a"], *(decided_1 if n > 1 else [])])
         ask = self.record(f"ask_{n}", "ask", "a.node", {**round_, "epochs": [scope], "relied": relied})
         extent = {"items": [[0, 1]], "columns": [[0, 1]]} if mode == "restrict" else {}
         outcome: dict[str, Any] = {"mode": mode, "extent": extent, "causes": [{"code": "because"}]}
@@ -236,9 +241,9 @@ class Writer:
             "working": digest("working"),
         }
         header = {"subject": [intent]}
-        votes = [
+        votes = sorted(
             self.record(f"vote_{n}{m}", "vote", f"{m}.node", {**decided, **voting}, **header) for m in "abc"
-        ]
+        )
         if mode == "refuse":
             self.record(f"refusal_{n}", "refusal", "a.node", {**decided, "votes": votes})
             return

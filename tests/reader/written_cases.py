@@ -16,6 +16,7 @@ from writer import (  # type: ignore[import-not-found]
     DAY,
     GROUPS,
     T,
+    besides,
     damaged,
     doubled,
     each,
@@ -48,6 +49,13 @@ SECOND_NODE = {  # the key of a second node of `a`
     "certificate_d.signer": "a",
     "certificate_d.body.node": "spiffe://a.example/node/two",
 }
+# The first permit and all of its votes are of the genesis.
+EARLIER = {
+    "ask_1.body.epochs.0.epoch": id_of("genesis"),
+    **each((*VOTES, "permit_1"), "body.epoch", id_of("genesis")),
+    "targets": ids_of("permit_1"),
+}
+MANY = [{**GROUPS, "parameters": {"column": "k", "rows": rows}} for rows in range(5, 38)]
 ROTATED = {
     "second.body.members.0.keys": [public("a2")],
     "second.signers": ["a", "a2", "b", "c", "d"],
@@ -186,7 +194,7 @@ BUNDLES: dict[str, tuple[dict[str, Any], str]] = {
         "record_missing",
     ),
     "one policy in two records": ({"again.signer": "c", "extra": ["again"]}, "record_foreign"),
-    "an ask relies on what is not there": ({"ask_3.body.relied": more(NOWHERE)}, "record_missing"),
+    "an ask relies on what is not there": ({"ask_3.body.relied": besides(NOWHERE)}, "record_missing"),
     "a vote counts what is not there": ({"vote_3a.body.adverse": [NOWHERE]}, "record_missing"),
     "a vote of an unknown epoch": ({"vote_3a.body.epoch": NOWHERE}, "epoch_missing"),
 }
@@ -235,12 +243,20 @@ DECISIONS: dict[str, tuple[dict[str, Any], str]] = {
     "a claim with an unknown field": ({f"{CLAIM}.more": 1, f"{CLAIM}.state.more": 1}, VERIFIED),
     "claims of one class": ({"permit_1.body.claims": doubled}, "permit_wrong"),
     "two votes": ({"permit_1.body.votes": first(2)}, "no_quorum"),
-    "one vote twice": ({"permit_1.body.votes": doubled}, "vote_twice"),
+    "one vote twice": ({"permit_1.body.votes": doubled}, "record_unreadable"),
     "one member twice": (
         {**SECOND_NODE, "vote_1c.signer": "d.node", "vote_1c.header.member": "a.example"},
         "vote_twice",
     ),
-    "votes in another order": ({"permit_1.body.votes": reverse}, VERIFIED),
+    "votes that descend": ({"permit_1.body.votes": reverse}, "record_unreadable"),
+    "what is relied on descends": ({"ask_2.body.relied": reverse}, "record_unreadable"),
+    "what is relied on twice": ({"ask_2.body.relied": doubled}, "record_unreadable"),
+    "what is adverse descends": (
+        {"vote_3a.body.adverse": lambda _, ids: sorted([ids["taxonomy"], ids["policy"]])[::-1]},
+        "record_unreadable",
+    ),
+    "what is adverse ascends": ({"vote_3a.body.adverse": ids_of("taxonomy", "policy")}, VERIFIED),
+    "a refusal's votes descend": ({"refusal_3.body.votes": reverse}, "record_unreadable"),
     "a permit that lasts longer": ({"permit_1.body.expires": T + 601}, "permit_wrong"),
     "a permit that ends earlier": ({"permit_1.body.expires": T + 1}, VERIFIED),
     "a permit of another time": ({"permit_1.body.t": T + 1, "targets": ids_of("permit_1")}, "ask_mixed"),
@@ -261,6 +277,22 @@ DECISIONS: dict[str, tuple[dict[str, Any], str]] = {
         {"permit_1.body.epoch": id_of("genesis"), "targets": ids_of("permit_1")},
         "vote_of_another_epoch",
     ),
+    "a permit of an epoch that was followed long before": (
+        {**EARLIER, "second.body.started": T - 601},
+        "permit_superseded",
+    ),
+    "a permit of an epoch that was followed lately": (
+        {**EARLIER, "second.body.started": T - 600},
+        VERIFIED,
+    ),
+    "more obligations than what is made can carry": (
+        {f"{CLAIM}.obligations": MANY, "targets": ids_of("permit_1")},
+        "classes_many",
+    ),
+    "as many obligations as what is made can carry": (
+        {f"{CLAIM}.obligations": MANY[:-1], "targets": ids_of("permit_1")},
+        VERIFIED,
+    ),
     "a permit of another scope": ({"permit_1.body.scope": id_of("second")}, "permit_of_another_epoch"),
     "a permit, start and actuation of another member": (
         each(("permit_1", "start_1", "made_1"), "signer", "b.node"),
@@ -273,7 +305,7 @@ DECISIONS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a refusal with a deferral": ({f"vote_3b.{OWN}.mode": "defer"}, "claim_unsupported"),
     "a refusal of two": ({"refusal_3.body.votes": first(2)}, "no_quorum"),
-    "a refusal with one vote twice": ({"refusal_3.body.votes": doubled}, "vote_twice"),
+    "a refusal with one vote twice": ({"refusal_3.body.votes": doubled}, "record_unreadable"),
     "a refusal with one member twice": (
         {**SECOND_NODE, "vote_3c.signer": "d.node", "vote_3c.header.member": "a.example"},
         "no_quorum",
@@ -396,6 +428,30 @@ WORK: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an unknown field in a claimed obligation": ({f"{CLAIM}.obligations.0.more": 1}, VERIFIED),
     "two promoted of one slot": ({**TWO_TARGETS}, "slot_twice"),
+    "work after its permit, of which the refusal tells": (
+        {"start_1.header.at": T + 600, "targets": ids_of("refusal_3")},
+        VERIFIED,
+    ),
+    "an actuation beyond its permit, of which the refusal tells": (
+        {f"{CONTENT}.columns": more("w"), "targets": ids_of("refusal_3")},
+        VERIFIED,
+    ),
+    "a permit without a quorum, of which the refusal tells": (
+        {"permit_1.body.votes": first(2), "targets": ids_of("refusal_3")},
+        VERIFIED,
+    ),
+    "work after its permit that an input is, though its ask relied on nothing": (
+        {
+            "start_1.header.at": T + 600,
+            "ask_2.body.relied": ids_of("credential_a"),
+            "targets": ids_of("made_2"),
+        },
+        "permit_expired",
+    ),
+    "work after its permit that a claimed input is, though the actuation names it not": (
+        {"start_1.header.at": T + 600, "made_2.body.inputs": ABSENT, "targets": ids_of("made_2")},
+        "permit_expired",
+    ),
     "one promoted and one staged of one slot": ({"again.header.outcome": "staged", **TWO_TARGETS}, VERIFIED),
     "a promoted and a start of another partition": (
         {"again.body.partition": "p1", **TWO_TARGETS},

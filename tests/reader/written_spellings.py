@@ -94,6 +94,7 @@ for what, raw, code in (
 ):
     ENCODING[what] = ({"intent_1.body.more": "here", "intent_1.spelled": spelled(raw)}, code)
 
+UNSHOWN = "\x00\x1b\x1f\x7f\x80\x9f\u061c\u200e\u200f\u2028\u2029\u202a\u202e\u2066\u2069"
 NAMES: dict[str, tuple[dict[str, Any], str]] = {}
 X = "x" * 63
 TERMS = dict.fromkeys("abcdefgh", 1)
@@ -123,8 +124,14 @@ GOOD_AND_BAD: tuple[tuple[str, list[Any], list[Any]], ...] = (
     ("intent_1.body.expires", [0, 253_402_300_799], [-1, 253_402_300_800]),
     ("intent_1.body.attempts_max", [1, 100], [0, 101]),
     ("credential_a.body.delegations", [1, 8], [0, 9]),
-    (f"{GROUP}.media_type", ["x" * 255, "\U0001f600" * 255], ["x" * 256]),
-    (f"{GROUP}.columns.2", ["x" * 255], ["", "x" * 256]),
+    (
+        f"{GROUP}.media_type",
+        ["x" * 255, "\U0001f600" * 255, "a\u00a0\u200b\u200d\u2027\u202f\u2065\u206a"],
+        ["x" * 256, *(f"a{c}b" for c in UNSHOWN), "a\n"],
+    ),
+    (f"{GROUP}.columns.2", ["x" * 255, "\u00e9"], ["", "x" * 256, "a\nb", "\u202e"]),
+    ("vote_1a.header.name", ["a b"], ["a\x1b[2K", "\u2068a"]),
+    ("intent_1.body.run.job", ["a/b"], ["a\x00"]),
     (
         f"vote_3a.{OWN}.extent.items",
         [[[0, 0], [2, 9_999]]],
@@ -133,7 +140,7 @@ GOOD_AND_BAD: tuple[tuple[str, list[Any], list[Any]], ...] = (
     (
         f"vote_3a.{OWN}.causes.0.parameters",
         [{"x": -1, "": "y"}, TERMS],
-        [{"x": True}, {"x": "y" * 256}, {**TERMS, "i": 1}],
+        [{"x": True}, {"x": "y" * 256}, {**TERMS, "i": 1}, {"x": "\x1b"}, {"\x1b": 1}, {"y" * 256: 1}],
     ),
 )
 for path, good, bad in GOOD_AND_BAD:

@@ -39,6 +39,8 @@ from world import FOUR, policy_body, taxonomy_body
 
 T = TypeVar("T")
 DEADLINE_S = 20.0
+DRAFTED = int(time.time()) - 120
+"""When tests draft: before the present that a test module took when it was read, however long the tests run."""
 
 
 class EarlierClock(SystemClock):
@@ -94,7 +96,7 @@ def draft(
         taxonomy or taxonomy_body(),
         [NamedPolicy("main", policy or policy_body())],
         author,
-        int(time.time()) - 120,
+        DRAFTED,
         **options,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from comity.protocol import accountability, bundle, envelope, execution, frames, governance
 from comity.protocol.encoding import Form
+from comity.protocol.identifiers import SHOWN
 from comity.protocol.limits import INT_MAX, INT_MIN
 from comity.protocol.outcome import Extent, ranges_of
 
@@ -19,6 +21,9 @@ MODULES = (accountability, bundle, envelope, execution, frames, governance)
 
 SMALL = 3
 """Elements of a generated list: laws of encoding show in few."""
+
+ASCENDING = {("Ask", "relied"), ("Vote", "adverse"), ("Permit", "votes"), ("Refusal", "votes")}
+"""Fields that hold a set of ids."""
 
 integers = st.integers(INT_MIN, INT_MAX) | st.integers(-200, 300)
 scalars = st.booleans() | integers | st.text(max_size=40) | st.binary(max_size=40)
@@ -53,7 +58,9 @@ def of_form(form: type[Form]) -> st.SearchStrategy[Any]:
     info = mi.type_info(form)
     assert isinstance(info, mi.StructType)
     for field in info.fields:
-        if field.required:
+        if (form.__name__, field.name) in ASCENDING:
+            fields[field.name] = _of_type(field.type).map(lambda ids: tuple(sorted(set(ids))))
+        elif field.required:
             fields[field.name] = _of_type(field.type)
         else:
             absent = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
@@ -99,6 +106,9 @@ def _of_type(info: mi.Type) -> st.SearchStrategy[Any]:
 
 @functools.cache
 def _texts(pattern: str | None, low: int, high: int | None) -> st.SearchStrategy[str]:
+    if pattern == SHOWN:
+        seen = st.characters(exclude_categories=["Cs"]).filter(lambda c: re.match(SHOWN, c) is not None)
+        return st.text(seen, min_size=low, max_size=min(high or 24, 24))
     if pattern is not None:
         return st.from_regex(pattern, fullmatch=True).filter(lambda text: len(text) <= (high or 64))
     return st.text(min_size=low, max_size=min(high or 24, 24))

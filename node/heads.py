@@ -1,0 +1,71 @@
+"""Which actuations are heads: the newest of their slots, as this node goes by them.
+
+A head decides which generation is asked for next and what partners are seen to publish. An actuation that no
+permit carries must not become one, whoever signed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeAlias
+
+from comity.attestation.holdings import Holdings
+from comity.node.store import Head
+from comity.protocol.execution import Actuation, Intent, Permit
+from comity.protocol.verified import VerifiedRecord
+
+AnyRecord: TypeAlias = VerifiedRecord[Any]
+
+
+def heads_among(holdings: Holdings, coalition: bytes, arrived: Iterable[AnyRecord]) -> Iterator[Head]:
+    """The heads that records raise as they arrive.
+
+    An actuation whose permit or intent is not here waits, and is raised when they come.
+    """
+    seen: set[bytes] = set()
+    for record in arrived:
+        for actuation in _actuations_of(holdings, record):
+            if actuation.id not in seen and _is_carried(holdings, coalition, actuation):
+                seen.add(actuation.id)
+                body: Actuation = actuation.body
+                yield Head(coalition, body.asset, body.partition, body.generation, actuation.id)
+
+
+def _actuations_of(holdings: Holdings, record: AnyRecord) -> list[AnyRecord]:
+    """The actuations that a record may decide about: itself, those under a permit, those of an intent."""
+    body = record.body
+    if isinstance(body, Actuation):
+        return [record]
+    if isinstance(body, Permit):
+        return [found for found in holdings.about(record.id) if isinstance(found.body, Actuation)]
+    if isinstance(body, Intent):
+        permits = [found for found in holdings.about(record.id) if isinstance(found.body, Permit)]
+        return [each for permit in permits for each in _actuations_of(holdings, permit)]
+    return []
+
+
+def _is_carried(holdings: Holdings, coalition: bytes, record: VerifiedRecord[Actuation]) -> bool:
+    """Whether an actuation is its writer's, promoted, under a permit of its writer in an epoch of this coalition.
+
+    The votes under the permit are looked at where the lineage is used.
+    """
+    body = record.body
+    if record.header.outcome != "promoted" or record.header.coalition != coalition:
+        return False
+    if holdings.epoch.writer_of(body.asset) != record.member:
+        return False
+    permit, intent = holdings.get(body.permit), holdings.get(body.intent)
+    if permit is None or intent is None:
+        return False
+    said, asked = permit.body, intent.body
+    if not isinstance(said, Permit) or not isinstance(asked, Intent):
+        return False
+    slots = (
+        (group.asset, item.partition, item.generation) for group in asked.classes for item in group.items
+    )
+    return (
+        permit.member == intent.member == record.member
+        and said.intent == intent.id
+        and said.epoch in holdings.epochs
+        and (body.asset, body.partition, body.generation) in slots
+    )
