@@ -148,23 +148,21 @@ def approval_notes(shown: Any, credential: SignedRecord) -> list[str]:
     return notes
 
 
-def require_covered(credential: Credential, words: TicketWords, member: str) -> None:
-    """Check that a ticket can cover a step at all: whoever signs it cannot give more than the credential has.
-
-    Raises:
-        ConfigError: naming what the credential does not reach.
-    """
+def beyond_credential(credential: Credential, words: TicketWords, member: str) -> list[str]:
+    """What a ticket says beyond its credential: every voter refuses a step by it, so it is probably not meant."""
     has = f"the credential of {credential.subject}"
+    found: list[str] = []
     if "materialize" not in credential.actions:
-        raise ConfigError(f"{has} allows {', '.join(credential.actions)}, and a run materializes")
+        found.append(f"{has} allows {', '.join(credential.actions)}, and a run materializes")
     if now() >= credential.not_after:
-        raise ConfigError(f"{has} has expired")
+        found.append(f"{has} has expired")
     if words.purpose and credential.purposes and words.purpose not in credential.purposes:
-        raise ConfigError(f"--purpose {words.purpose}: {has} is only for {', '.join(credential.purposes)}")
+        found.append(f"--purpose {words.purpose}: {has} is only for {', '.join(credential.purposes)}")
     for text in words.assets:
         wanted = whole_pattern(member, text)
         if not any(pattern_within(wanted, p) or pattern_within(p, wanted) for p in credential.assets):
-            raise ConfigError(f"--asset {text}: {has} reaches only {', '.join(credential.assets)}")
+            found.append(f"--asset {text}: {has} reaches only {', '.join(credential.assets)}")
+    return found
 
 
 def approval(holder: Author, intent: SignedRecord, *, hours: int) -> SignedRecord:

@@ -15,10 +15,12 @@ from comity.node.cli_terminal import (
     HomeOption,
     JsonOption,
     PassphraseOption,
+    StrictOption,
     examples,
     reported,
     require_free,
     show,
+    warn,
 )
 
 if TYPE_CHECKING:
@@ -151,6 +153,7 @@ def ticket(
     ] = None,
     purpose: Annotated[str, typer.Option(metavar="NAME", help="Only for this purpose.")] = "",
     minutes: Annotated[int, typer.Option(min=1, max=10_080, help="How long it holds.")] = 60,
+    strict: StrictOption = False,
     force: ForceOption = False,
     home: HomeOption = None,
     passphrase_file: PassphraseOption = None,
@@ -160,7 +163,7 @@ def ticket(
 
     A code location hands it in with the run's steps. With the credential as a file no node is needed.
     """
-    from comity.node.asking import TicketWords, launch_ticket, require_covered
+    from comity.node.asking import TicketWords, beyond_credential, launch_ticket
     from comity.node.owner_files import write_file
     from comity.node.signing_hand import Hand, credential_body
 
@@ -175,9 +178,10 @@ def ticket(
         purpose=purpose,
         minutes=minutes,
     )
-    require_covered(credential_body(held), words, holder.member)
+    warnings = beyond_credential(credential_body(held), words, holder.member)
+    warn(warnings, strict=strict)
     require_free(out, force=force)
     record = launch_ticket(holder, words)
     write_file(out, record.encoded(), replace=force)
-    value = {"ticket": record.id.hex(), "file": str(out), "credential": held.id.hex()}
+    value = {"ticket": record.id.hex(), "file": str(out), "credential": held.id.hex(), "warnings": warnings}
     show(value, as_json, lambda console: console.print(f"Ticket {record.id.hex()} for run {run}, in {out}"))

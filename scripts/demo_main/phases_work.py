@@ -177,7 +177,7 @@ def pool(stage: Stage) -> None:
         away = cast.officer.organization
         approval = stage.comity(
             away,
-            *("approve", intent, "--key", cast.officer.key, "--home", away.home),
+            *("approve", intent, "--yes", "--key", cast.officer.key, "--home", away.home),
             *("--credential", stage.credentials[cast.officer.path]),
         )["record"]
         story.say(

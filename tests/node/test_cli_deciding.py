@@ -140,11 +140,15 @@ async def test_an_explanation_takes_run_and_job_of_the_ticket(place: Path) -> No
         assert (await told(house, *asked))["outcome"] == "execute"
         refused = await told(house, *asked, "--run", "r8", status=1)
         assert [each["code"] for each in refused["causes"]] == ["ticket_bound"]
-        outside = await run(house, *words, "--asset", "released", "--out", place / "u.bin", status=2)
+        beyond = (*words, "--asset", "released", "--out", place / "u.bin")
+        outside = await run(house, *beyond, "--strict", status=2)
         assert "reaches only" in outside.errors
         assert not (place / "u.bin").exists()
+        (warning,) = (await told(house, *beyond))["warnings"]
+        assert "reaches only" in warning
         foreign = await run(
-            house, *words, "--asset", "plain/a", "--purpose", "x", "--out", place / "u.bin", status=2
+            *(house, *words, "--asset", "plain/a", "--purpose", "x", "--out", place / "v.bin", "--strict"),
+            status=2,
         )
         assert "is only for care" in foreign.errors
 
