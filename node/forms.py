@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from comity.protocol.identifiers import Natural
+
 ParameterForm: TypeAlias = int | str
 ModeForm: TypeAlias = Literal["execute", "restrict", "defer", "refuse"]
 StepOutcome: TypeAlias = Literal["execute", "restrict", "defer", "refuse", "held", "ungoverned"]
@@ -60,9 +62,9 @@ class ContextForm:
     python: str
     platform: str
     distributions: str
-    distributions_count: int
+    distributions_count: Natural
     code: str
-    code_files: int
+    code_files: Natural
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ class ReadForm:
     intent: str
     asset: str
     digest: str
-    size: int
+    size: Natural
     partition: str = ""
     sidecar: str = ""
     """Base64; empty where none lay there."""
@@ -180,7 +182,7 @@ class WithheldForm:
 
     obligation: str
     column: str
-    rows: int
+    rows: Natural
     values: list[str] = field(default_factory=list[str])
 
 
@@ -192,12 +194,12 @@ class ActuationForm:
     start: str
     asset: str
     digest: str
-    size: int
+    size: Natural
     media_type: str
     partition: str = ""
-    rows: int = 0
+    rows: Natural = 0
     columns: list[str] = field(default_factory=list[str])
-    duration_ms: int = 0
+    duration_ms: Natural = 0
     withheld: list[WithheldForm] = field(default_factory=list[WithheldForm])
 
 

@@ -209,11 +209,25 @@ async def test_an_endless_body_is_given_up(autojump_clock: trio.testing.MockCloc
 async def test_errors_are_problems(place: Path) -> None:
     async with solo(place) as house:
         bridge = token_of(house.home, "bridge")
+        # What no record can say is no form either.
+        measured = {"python": "x", "platform": "y", "distributions": CODE, "code": CODE, "code_files": 1}
+        words = {
+            "orchestrator": "o",
+            "run": "r",
+            "step": "s",
+            "job": "j",
+            "code": CODE,
+            "outputs": [],
+            "inputs": [],
+        }
+        context = measured | {"distributions_count": 2**63}
+        beyond = json.dumps(words | {"context": context}).encode()
         cases = [
             (request("GET", "/v1/nothing", bridge), 404, "not_found"),
             (request("DELETE", "/v1/steps", bridge), 405, "method_not_allowed"),
             (request("POST", "/v1/steps", bridge, b"{"), 422, "form_invalid"),
             (request("POST", "/v1/steps", bridge, b'{"run": 1}'), 422, "form_invalid"),
+            (request("POST", "/v1/steps", bridge, beyond), 422, "form_invalid"),
             (request("GET", "/v1/steps/zz", bridge), 422, "form_invalid"),
             (request("GET", f"/v1/steps/{CODE}?wait_s=601", bridge), 422, "form_invalid"),
             (request("GET", f"/v1/steps/{CODE}", bridge), 404, "not_found"),
