@@ -217,7 +217,7 @@ async def test_errors_are_problems(place: Path) -> None:
             "step": "s",
             "job": "j",
             "code": CODE,
-            "outputs": [],
+            "outputs": [{"asset": "plain/a"}],
             "inputs": [],
         }
         context = measured | {"distributions_count": 2**63}
