@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from comity.protocol.identifiers import Natural
-
 ParameterForm: TypeAlias = int | str
 ModeForm: TypeAlias = Literal["execute", "restrict", "defer", "refuse"]
 StepOutcome: TypeAlias = Literal["execute", "restrict", "defer", "refuse", "held", "ungoverned"]
@@ -62,9 +60,9 @@ class ContextForm:
     python: str
     platform: str
     distributions: str
-    distributions_count: Natural
+    distributions_count: int
     code: str
-    code_files: Natural
+    code_files: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +153,7 @@ class ReadForm:
     intent: str
     asset: str
     digest: str
-    size: Natural
+    size: int
     partition: str = ""
     sidecar: str = ""
     """Base64; empty where none lay there."""
@@ -182,7 +180,7 @@ class WithheldForm:
 
     obligation: str
     column: str
-    rows: Natural
+    rows: int
     values: list[str] = field(default_factory=list[str])
 
 
@@ -194,12 +192,12 @@ class ActuationForm:
     start: str
     asset: str
     digest: str
-    size: Natural
+    size: int
     media_type: str
     partition: str = ""
-    rows: Natural = 0
+    rows: int = 0
     columns: list[str] = field(default_factory=list[str])
-    duration_ms: Natural = 0
+    duration_ms: int = 0
     withheld: list[WithheldForm] = field(default_factory=list[WithheldForm])
 
 

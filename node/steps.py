@@ -294,9 +294,12 @@ def _evidence(core: Core, intent: SignedRecord, form: ContextForm, now: int) -> 
         code=_digest(form.code, "context.code"),
         code_files=form.code_files,
     )
-    binding = binding_of(intent.id, core.identity.author.signer.key_id, b"", context, ())
-    body = Attestation(salt=NO_SALT, type="software", intent=intent.id, context=context, binding=binding)
-    return core.identity.author.write("attestation", body, now, subject=(intent.id,))
+    try:
+        binding = binding_of(intent.id, core.identity.author.signer.key_id, b"", context, ())
+        body = Attestation(salt=NO_SALT, type="software", intent=intent.id, context=context, binding=binding)
+        return core.identity.author.write("attestation", body, now, subject=(intent.id,))
+    except (LocalProtocolError, DecodeError) as exc:
+        raise Refused("evidence_unwritable", str(exc), 422) from exc
 
 
 def submit(core: Core, form: StepForm, defaults: Defaults) -> StepAnswer:

@@ -31,7 +31,7 @@ from comity.node.steps import asset_id, cause_form
 from comity.node.store import Withheld
 from comity.protocol.encoding import Form, decode, encode
 from comity.protocol.envelope import SignedRecord, decode_record
-from comity.protocol.errors import DecodeError
+from comity.protocol.errors import DecodeError, LocalProtocolError
 from comity.protocol.execution import Actuation, Claim, Content, Intent, Metering, Permit, Start
 from comity.protocol.frames import RecordBytes
 from comity.protocol.identifiers import DIGEST_BYTES, Digest
@@ -387,15 +387,18 @@ def _actuation(
     )
     if claim_for(permit.body, intent.body, body) is None:
         raise Refused("not_permitted", "the slot is not in the permit's extent")
-    record = core.identity.author.write(
-        "actuation",
-        body,
-        core.clock.now(),
-        subject=(permit.id,),
-        outcome="promoted",
-        realm=claim.state.realm,
-        governance=state_after(claim),
-    )
+    try:
+        record = core.identity.author.write(
+            "actuation",
+            body,
+            core.clock.now(),
+            subject=(permit.id,),
+            outcome="promoted",
+            realm=claim.state.realm,
+            governance=state_after(claim),
+        )
+    except (LocalProtocolError, DecodeError) as exc:
+        raise Refused("actuation_unwritable", str(exc), 422) from exc
     allowed = {group.columns[i] for i in indices_of(claim.extent.columns)}
     beyond = sorted(set(form.columns) - allowed)
     if group.columns and beyond:

@@ -227,7 +227,11 @@ async def test_errors_are_problems(place: Path) -> None:
             (request("DELETE", "/v1/steps", bridge), 405, "method_not_allowed"),
             (request("POST", "/v1/steps", bridge, b"{"), 422, "form_invalid"),
             (request("POST", "/v1/steps", bridge, b'{"run": 1}'), 422, "form_invalid"),
-            (request("POST", "/v1/steps", bridge, beyond), 422, "form_invalid"),
+            (
+                request("POST", "/v1/steps", bridge, beyond, "Content-Type: application/json"),
+                422,
+                "evidence_unwritable",
+            ),
             (request("GET", "/v1/steps/zz", bridge), 422, "form_invalid"),
             (request("GET", f"/v1/steps/{CODE}?wait_s=601", bridge), 422, "form_invalid"),
             (request("GET", f"/v1/steps/{CODE}", bridge), 404, "not_found"),
