@@ -244,8 +244,10 @@ MANAGERS: list[tuple[Callable[[Path], Any], str]] = [
 
 @pytest.mark.parametrize(("manager", "name"), MANAGERS, ids=["upath", "pickle", "old style", "bare"])
 def test_an_io_manager_that_binds_nothing_is_refused_before_the_work(
-    study: Study, tmp_path: Path, manager: Callable[[Path], Any], name: str
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, manager: Callable[[Path], Any], name: str
 ) -> None:
+    # The bare one writes where it is called.
+    monkeypatch.chdir(tmp_path)
     folder = tmp_path / "theirs"
     options: dict[str, Any] = {"resources": {"io_manager": manager(folder)}}
     study.node.otherwise = execute
