@@ -333,7 +333,7 @@ def _rejudge_vote(vote: VerifiedRecord[Vote], held: dict[bytes, AnyRecord], gove
 
 def differences(case: Case, judgement: Judgement, vote: VerifiedRecord[Vote]) -> tuple[str, ...]:
     """The fields in which a signed vote is not, to the byte, what a judgement of its case says."""
-    body, _ = vote_body(case, judgement)
+    body = vote_body(case, judgement)
     return tuple(
         name
         for name in ("judgements", "adverse", "working", "expires", "engine", "epoch", "scope")

@@ -59,12 +59,11 @@ class StoreRecords:
 
 @dataclass(frozen=True, slots=True)
 class StoreVote:
-    """Keep this vote and its working before it is sent (committed, not fsynced: law 2 covers power loss)."""
+    """Keep this vote before it is sent (committed, not fsynced: law 2 covers power loss)."""
 
     intent: bytes
     t: int
     vote: SignedRecord
-    working: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +165,7 @@ class Voter:
         return build_case(governance, self._holdings, intent, ask, relied)
 
     def _vote(self, case: Case, judgement: Judgement) -> tuple[Effect, ...]:
-        body, working = vote_body(case, judgement)
+        body = vote_body(case, judgement)
         record = self._author.write(
             "vote", body, at=case.ask.body.t, subject=(case.intent.id,), realm=case.intent.header.realm
         )
@@ -179,7 +178,7 @@ class Voter:
         while len(self._votes) > VOTES_REMEMBERED_MAX:
             self._votes.popitem(last=False)
         return (
-            StoreVote(case.intent.id, case.ask.body.t, record, working),
+            StoreVote(case.intent.id, case.ask.body.t, record),
             SendVote(case.ask.id, record),
         )
 
@@ -227,10 +226,9 @@ def adverse_to(
     return {record.id: record for record in (*found, *back)}, links
 
 
-def vote_body(case: Case, judgement: Judgement) -> tuple[Vote, bytes]:
-    """The body of the vote that says a judgement, and the bytes of its working."""
+def vote_body(case: Case, judgement: Judgement) -> Vote:
+    """The body of the vote that says a judgement."""
     governance, ask = case.governance, case.ask.body
-    working = encode(judgement.working)
     body = Vote(
         salt=NO_SALT,
         intent=case.intent.id,
@@ -241,13 +239,13 @@ def vote_body(case: Case, judgement: Judgement) -> tuple[Vote, bytes]:
         engine=governance.engine,
         expires=judgement.expires,
         judgements=judgement.classes,
-        working=sha256(working),
+        working=sha256(encode(judgement.working)),
         adverse=judgement.adverse,
     )
     if len(encode(body)) > VOTE_BYTES_MAX:
         # What cannot be said in a vote is refused, for then the requester hears why; silence says nothing.
         body = msgspec.structs.replace(body, judgements=tuple(_unsayable(j) for j in body.judgements))
-    return body, working
+    return body
 
 
 def _unsayable(judgement: ClassJudgement) -> ClassJudgement:

@@ -247,7 +247,7 @@ class Core:
                     for record in records:
                         if record.header.kind == "actuation":
                             self._file_slot(self.holdings.peek(record.id))
-                case StoreVote(intent, t, vote, _):
+                case StoreVote(intent, t, vote):
                     kept = self.store.vote_once(intent, t, vote)
                     if kept.id != vote.id:
                         # Voted on before this process began. The voter's margin rules it out; the disk has

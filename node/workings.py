@@ -216,7 +216,7 @@ def _working(core: Core, case: Case, judged: Judgement) -> Json:
     # Without what others hold against it: the same case, as if nothing were held.
     alone = judge(replace(case, candidates=())) if adverse.counts() else judged
     # What the vote says, which is the judgement wherever a vote has room for it.
-    body, _ = vote_body(case, judged)
+    body = vote_body(case, judged)
     without = alone.working.classes if isinstance(alone, Judgement) else judged.working.classes
     return {
         "epoch": case.governance.epoch.number,

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from comity.attestation.authoring import NO_SALT, Author
+from comity.attestation.case import Fault
 from comity.attestation.holdings import Holdings
 from comity.attestation.voter import AskArrived, Decline, SendVote, StoreRecords, StoreVote, Voter
 from comity.protocol.envelope import SignedRecord
@@ -168,3 +169,11 @@ def test_what_is_not_held_is_named_within_a_bound() -> None:
 def test_an_intent_is_an_intent() -> None:
     door = Door()
     assert door.answer(door.ask(intent=door.credential.id)) == "ask_unreadable"
+
+
+def test_a_fault_of_the_judgement_is_no_vote(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 4: whoever cannot judge abstains, and abstention supports nothing."""
+    door = Door()
+    fault = Fault("policy_fault", "policy_rule_error")
+    monkeypatch.setattr("comity.attestation.voter.judge", lambda case: fault)
+    assert door.answer(door.ask()) == "policy_fault"
