@@ -16,16 +16,15 @@ from typing import Any, Final, TypeAlias
 from comity.attestation.findings import Finding, refuse
 from comity.attestation.signing import key_id
 from comity.attestation.speaking import Speakers, is_report, may_report, way_up
-from comity.protocol.execution import Actuation, Observation
+from comity.protocol.accountability import Misbehaviour
+from comity.protocol.contradictions import slot_of
+from comity.protocol.execution import Observation
 from comity.protocol.governance import Credential, OwnerPolicy
 from comity.protocol.limits import ADVERSE_PER_VOTE_MAX, CHAIN_MAX
 from comity.protocol.state import number_key
 from comity.protocol.verified import VerifiedRecord
 
 AnyRecord: TypeAlias = VerifiedRecord[Any]
-Slot: TypeAlias = tuple[str, str, str, int]
-"""Writer, asset, partition and generation."""
-
 
 _CARRIES: Final = frozenset({"attestation", "credential", "launch_ticket", "observation"})
 """Kinds that fall with the authority over their key. Certificates and lineage do not: what was decided and done
@@ -92,14 +91,6 @@ def concerned_ids(records: Iterable[AnyRecord], intent: AnyRecord, ask: AnyRecor
     return frozenset(concerned | authorities)
 
 
-def slot_of(record: AnyRecord) -> Slot | None:
-    """What there is one promoted actuation of, for voters and in a bundle alike."""
-    body = record.body
-    if not isinstance(body, Actuation) or record.header.outcome != "promoted":
-        return None
-    return (record.member, body.asset, body.partition, body.generation)
-
-
 @dataclass(slots=True)
 class _Effects:
     """The effect of adverse records, in the making."""
@@ -144,7 +135,9 @@ def weigh_adverse(
             if record.id not in relied and len(effects.ids) == ADVERSE_PER_VOTE_MAX:
                 # What the vote cannot name has no effect either: whoever judges again sees only what it names.
                 continue
-            if record.is_adverse():
+            if isinstance(record.body, Misbehaviour):
+                hit = _prove(record, relied, ask, effects)
+            elif record.is_adverse():
                 hit = _count(record, concerned, everything, speakers, effects)
             else:
                 hit = places.effect_of(record, effects)
@@ -239,6 +232,33 @@ def _count(
                 finding = refuse(f"{record.header.kind}_{record.header.outcome}", member=record.member)
                 effects.against[subject] = (*effects.against.get(subject, ()), finding)
             hit = True
+    return hit
+
+
+def _prove(
+    proof: VerifiedRecord[Misbehaviour],
+    relied: Mapping[bytes, AnyRecord],
+    ask: AnyRecord | None,
+    effects: _Effects,
+) -> bool:
+    """What a proof does to the records that it shows. It verified with both, so it needs no trust in its author.
+
+    Votes are no evidence for an ask, and what a certificate carries stays: two votes speak against who cast them, and
+    are looked at before the work begins (docs/spec/decision.md section 7). Of several proofs of one thing the first
+    has the effect.
+    """
+    hit = False
+    for subject in proof.header.subject:
+        target = relied.get(subject)
+        if proof.body.rule == "two_actuations" and target is not None and slot_of(target) is not None:
+            hit = hit or effects.struck.get(subject) != "slot_twice"
+            effects.struck[subject] = "slot_twice"
+        elif proof.body.rule == "two_asks" and ask is not None and subject == ask.id:
+            finding = refuse("asked_twice", member=ask.member)
+            told = effects.against.get(ask.body.intent, ())
+            if finding not in told:
+                effects.against[ask.body.intent] = (*told, finding)
+                hit = True
     return hit
 
 

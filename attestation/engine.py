@@ -53,5 +53,5 @@ def results_digest(data: bytes) -> bytes:
         judgement = judge(case_of(vote, held, governances[vote.body.epoch]))
         if isinstance(judgement, Fault):
             raise LocalProtocolError(f"conformance vector {record_id.hex()[:16]}: {judgement.code}")
-        results.append(encode(judgement.working))
+        results.append(encode({"expires": judgement.expires, "working": judgement.working}))
     return sha256(b"".join(results))

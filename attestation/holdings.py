@@ -12,16 +12,25 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
-from comity.attestation.adverse import Slot, slot_of
 from comity.attestation.case import Bundle, Governance
 from comity.attestation.epochs import EpochState, found, succeed
 from comity.attestation.parking import Parking
 from comity.attestation.policy_rules import compile_rules
 from comity.attestation.verification import KeyDirectory, verify
+from comity.protocol.accountability import Misbehaviour
+from comity.protocol.contradictions import (
+    Round,
+    Slot,
+    contradicting,
+    round_of,
+    slot_of,
+)
 from comity.protocol.envelope import SignedRecord
 from comity.protocol.errors import DecodeError, LocalProtocolError, VerificationError
+from comity.protocol.execution import Vote
 from comity.protocol.governance import Credential, NodeCertificate, OwnerPolicy, Policy, Taxonomy
 from comity.protocol.limits import ADVERSE_PER_VOTE_MAX, ASK_AHEAD_S
+from comity.protocol.records import decode_body
 from comity.protocol.state import State
 from comity.protocol.verified import VerifiedRecord
 
@@ -35,6 +44,10 @@ SLOT_RIVALS_MAX: Final = ADVERSE_PER_VOTE_MAX + 1
 """Actuations of one slot that are remembered, the first by id: of more than these a vote could say no more."""
 EPOCHS_COMING_MAX: Final = 16
 """Epochs that all have signed and that have not begun. Each has this organization's own signature, too."""
+ROUNDS_HELD_MAX: Final = 65_536
+"""Asks and votes among which a second one for the same is noticed."""
+CONTRADICTIONS_MAX: Final = 64
+"""Contradictions that wait to be proved; who contradicts itself more often is shown by these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +104,9 @@ class Holdings:
         self._by_body: dict[tuple[str, bytes], bytes] = {}
         self._parking = Parking()
         self._slots: OrderedDict[Slot, set[bytes]] = OrderedDict()
+        self._rounds: OrderedDict[Round, bytes] = OrderedDict()
+        self._contradictions: list[tuple[bytes, bytes]] = []
+        self._discounted: dict[bytes, set[str]] = {}
         self._governance: Governance | None = None
 
     # Epochs
@@ -217,8 +233,9 @@ class Holdings:
             if problem is not None:
                 rejected.append((record, problem))
                 continue
-            if not self.directory.knows(record.header):
-                self._parking.park(record, brought_by)
+            wanted = self.directory.wants(record)
+            if wanted is not None:
+                self._parking.park(record, brought_by, wanted)
                 parked.append(record)
                 continue
             try:
@@ -272,13 +289,53 @@ class Holdings:
                 self._about.setdefault(subject, set()).add(verified.id)
             while len(self._execution) > EXECUTION_HELD_MAX and self._load is not None:
                 self._execution.popitem(last=False)
-        slot = slot_of(verified)
-        if slot is not None:
-            self._claims(slot).add(verified.id)
+        self._compare(verified)
         if header.kind in ("taxonomy", "policy"):
             named = (header.kind, header.body.digest)
             self._by_body[named] = min(self._by_body.get(named, verified.id), verified.id)
             self._governance = None
+
+    def _compare(self, verified: AnyRecord) -> None:
+        """Whether its author said something else before, or is shown to have cast two votes."""
+        round_ = round_of(verified)
+        if round_ is not None:
+            self._contradicts(verified, self._rounds.setdefault(round_, verified.id))
+            if len(self._rounds) > ROUNDS_HELD_MAX:
+                self._rounds.popitem(last=False)
+        slot = slot_of(verified)
+        if slot is not None:
+            claims = self._claims(slot)
+            claims.add(verified.id)
+            self._contradicts(verified, min(claims))
+            self._contradicts(verified, max(claims))
+        if isinstance(verified.body, Misbehaviour) and verified.body.rule == "two_votes":
+            for vote in contradicting(verified.body):
+                said = decode_body(vote)
+                if isinstance(said, Vote):
+                    self._discounted.setdefault(said.epoch, set()).add(vote.header.member)
+
+    def _contradicts(self, verified: AnyRecord, other: bytes) -> None:
+        pair = (min(verified.id, other), max(verified.id, other))
+        if pair[0] != pair[1] and pair not in self._contradictions:
+            self._contradictions.append(pair)
+            del self._contradictions[CONTRADICTIONS_MAX:]
+
+    def take_contradictions(self) -> tuple[tuple[AnyRecord, AnyRecord], ...]:
+        """Records of one author that contradict each other and of which no proof is held, since the last call."""
+        pairs, self._contradictions = self._contradictions, []
+        unproved = (pair for pair in pairs if not self._is_proved(pair))
+        found = ((self.get(one), self.get(other)) for one, other in unproved)
+        return tuple((one, other) for one, other in found if one is not None and other is not None)
+
+    def _is_proved(self, pair: tuple[bytes, bytes]) -> bool:
+        return any(
+            isinstance(record.body, Misbehaviour) and record.header.subject == pair
+            for record in self.state.adverse_about(pair)
+        )
+
+    def discounted(self, epoch: bytes) -> frozenset[str]:
+        """Members that are shown to have cast two votes under an epoch: no quorum is made up with theirs."""
+        return frozenset(self._discounted.get(epoch, ()))
 
     def peek(self, record_id: bytes) -> AnyRecord | None:
         """A record that is in memory."""

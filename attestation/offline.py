@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from comity.attestation.adverse import Slot, slot_of
 from comity.attestation.case import Case, Fault, Governance, Judgement
 from comity.attestation.epochs import EpochState, chain, successor_of
 from comity.attestation.findings import Finding
@@ -24,7 +23,9 @@ from comity.attestation.roots import Roots
 from comity.attestation.speaking import links_above
 from comity.attestation.tally import permit_problem, refusal_problem
 from comity.attestation.voter import vote_body
+from comity.protocol.accountability import Misbehaviour
 from comity.protocol.bundle import Bundle, close, decode_bundle, governing_bodies
+from comity.protocol.contradictions import Slot, accused_by, slot_of
 from comity.protocol.encoding import encode
 from comity.protocol.errors import DecodeError, VerificationError
 from comity.protocol.execution import Actuation, Ask, Intent, Permit, Refusal, Start, Vote
@@ -350,6 +351,8 @@ def _describe(record: AnyRecord) -> dict[str, str]:
     described = {"id": record.id.hex(), "kind": record.header.kind, "member": record.member}
     if isinstance(body, Actuation):
         described |= {"asset": body.asset, "partition": body.partition}
+    if isinstance(body, Misbehaviour):
+        described |= {"rule": body.rule, "accused": ", ".join(sorted(accused_by(body)))}
     if record.header.outcome is not None:
         described["outcome"] = record.header.outcome
     return described

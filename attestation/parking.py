@@ -26,19 +26,19 @@ class Parking:
     """The records that wait, by source and by the authority that they wait for."""
 
     def __init__(self) -> None:
-        self._sources: OrderedDict[str, OrderedDict[_Copy, SignedRecord]] = OrderedDict()
+        self._sources: OrderedDict[str, OrderedDict[_Copy, tuple[SignedRecord, bytes]]] = OrderedDict()
         self._bytes: dict[str, int] = {}
 
-    def park(self, record: SignedRecord, source: str) -> None:
-        """Let a record wait."""
+    def park(self, record: SignedRecord, source: str, wanted: bytes) -> None:
+        """Let a record wait for an authority."""
         share = self._sources.setdefault(source, OrderedDict())
         copy = _copy(record)
         if copy in share:
             return
-        share[copy] = record
+        share[copy] = (record, wanted)
         self._bytes[source] = self._bytes.get(source, 0) + _size(record)
         while len(share) > PARKED_MAX or self._bytes[source] > PARKED_BYTES_MAX:
-            _, oldest = share.popitem(last=False)
+            _, (oldest, _) = share.popitem(last=False)
             self._bytes[source] -= _size(oldest)
         while len(self._sources) > SOURCES_MAX:
             forgotten, _ = self._sources.popitem(last=False)
@@ -48,8 +48,8 @@ class Parking:
         """The records that waited for an authority, with their sources; they wait no more."""
         found: list[tuple[SignedRecord, str]] = []
         for source, share in self._sources.items():
-            for copy in [c for c, record in share.items() if record.header.authority == authority]:
-                record = share.pop(copy)
+            for copy in [c for c, (_, wanted) in share.items() if wanted == authority]:
+                record, _ = share.pop(copy)
                 self._bytes[source] -= _size(record)
                 found.append((record, source))
         return sorted(found, key=lambda pair: (pair[0].id, pair[1]))
@@ -57,11 +57,7 @@ class Parking:
     def wanted(self) -> tuple[bytes, ...]:
         """Ids of the authorities that are waited for, those of each source in turn: none crowds out another's."""
         turns = [
-            list(
-                OrderedDict.fromkeys(
-                    r.header.authority for r in share.values() if r.header.authority is not None
-                )
-            )
+            list(OrderedDict.fromkeys(wanted for _, wanted in share.values()))
             for share in self._sources.values()
         ]
         longest = max(map(len, turns), default=0)

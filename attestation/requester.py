@@ -349,10 +349,11 @@ class Requester:
         final = waited or answered >= set(epoch.members)
         if len(votes) < epoch.quorum and not final:
             return ()
-        result = tally(votes, pursuit.ask, pursuit.intent, epoch)
+        doubted = self._holdings.discounted(epoch.id)
+        result = tally(votes, pursuit.ask, pursuit.intent, epoch, doubted)
         if isinstance(result, Permitted):
             silent = frozenset(epoch.members) - answered
-            if final or not could_be_more(result, votes, pursuit.ask, pursuit.intent, epoch, silent):
+            if final or not could_be_more(result, votes, pursuit.ask, pursuit.intent, epoch, silent, doubted):
                 return self._permit(pursuit, result)
             return ()
         if isinstance(result, Refused):

@@ -117,18 +117,27 @@ def vote_problem(
 
 
 def tally(
-    votes: Sequence[VoteRecord], ask: VerifiedRecord[Ask], intent: VerifiedRecord[Intent], epoch: EpochState
+    votes: Sequence[VoteRecord],
+    ask: VerifiedRecord[Ask],
+    intent: VerifiedRecord[Intent],
+    epoch: EpochState,
+    discounted: frozenset[str] = frozenset(),
 ) -> Tally:
-    """Decide what the votes in hand allow. Deterministic in the set of votes."""
+    """Decide what the votes in hand allow. Deterministic in the set of votes.
+
+    Args:
+        discounted: members shown to have cast two votes. A permit carries a quorum of others' votes, so that nobody who
+            holds the proof stops it; what they have to say as owners is heard.
+    """
     counted = countable(votes, ask, intent, epoch)
     refusing = [v for v in counted if all(j.outcome.mode is Mode.REFUSE for j in v.body.judgements)]
     if len(refusing) >= epoch.quorum:
         causes = union(*(j.outcome.causes for v in refusing for j in v.body.judgements))
         return Refused(tuple(refusing), causes)
-    best = _best_claim(counted, intent.body, epoch.quorum)
+    best = _best_claim(counted, intent.body, epoch.quorum, discounted=discounted)
     if best is not None:
         return best
-    return Undecided(counted, *_unmet(counted, epoch))
+    return Undecided(counted, *_unmet(counted, epoch, discounted))
 
 
 def could_be_more(
@@ -138,6 +147,7 @@ def could_be_more(
     intent: VerifiedRecord[Intent],
     epoch: EpochState,
     silent: frozenset[str],
+    discounted: frozenset[str] = frozenset(),
 ) -> bool:
     """Whether the votes of members that have not answered could carry a better claim than the one in hand.
 
@@ -145,18 +155,24 @@ def could_be_more(
     have permitted in full.
     """
     counted = countable(votes, ask, intent, epoch)
-    best = _best_claim(counted, intent.body, max(epoch.quorum - len(silent), 1), silent)
-    return len(silent) >= epoch.quorum or (best is not None and _rank(best) > _rank(permitted))
+    sure = len(silent - discounted)
+    best = _best_claim(counted, intent.body, max(epoch.quorum - sure, 1), silent, discounted)
+    return sure >= epoch.quorum or (best is not None and _rank(best) > _rank(permitted))
 
 
 def _best_claim(
-    votes: tuple[VoteRecord, ...], intent: Intent, quorum: int, silent: frozenset[str] = frozenset()
+    votes: tuple[VoteRecord, ...],
+    intent: Intent,
+    quorum: int,
+    silent: frozenset[str] = frozenset(),
+    discounted: frozenset[str] = frozenset(),
 ) -> Permitted | None:
     """The most permissive claim that some quorum supports.
 
     Args:
         quorum: how many of these votes are needed.
         silent: members that are supposed to support whatever is claimed.
+        discounted: members whose votes are not among the needed.
     """
     if len(votes) < quorum:
         return None
@@ -171,9 +187,9 @@ def _best_claim(
     for count in range(1, len(sorts) + 1):
         for chosen in combinations(sorts, count):
             together = [vote for sort in chosen for vote in sort]
-            if len(together) < quorum:
+            if sum(vote.member not in discounted for vote in together) < quorum:
                 continue
-            claim = _claim(together, [sort[0] for sort in chosen], fulls, quorum, silent)
+            claim = _claim(together, [sort[0] for sort in chosen], fulls, quorum, silent, discounted)
             if claim is not None and (rank is None or _rank(claim) > rank):
                 found, rank = claim, _rank(claim)
     return found
@@ -190,6 +206,7 @@ def _claim(
     fulls: tuple[Extent, ...],
     quorum: int,
     silent: frozenset[str],
+    discounted: frozenset[str],
 ) -> Permitted | None:
     """What all of these votes support together.
 
@@ -220,7 +237,10 @@ def _claim(
     # As few votes as carry it: the owners that are to be heard, then those that hold longest, then by name.
     heard = {owner for claim in claims for owner in claim.live} - silent
     ordered = sorted(votes, key=lambda v: (v.member not in heard, -v.body.expires, v.member))
-    carrying = ordered[: max(quorum, len(heard))]
+    needed = [vote for vote in ordered if vote.member in heard or vote.member not in discounted]
+    carrying = [v for v in needed if v.member in heard]
+    sure = sum(vote.member not in discounted for vote in carrying)
+    carrying += needed[len(carrying) : len(carrying) + max(quorum - sure, 0)]
     expires = min(vote.body.expires for vote in carrying)
     return Permitted(tuple(claims), tuple(sorted(carrying, key=lambda v: v.id)), expires)
 
@@ -254,7 +274,9 @@ def _rank(permitted: Permitted) -> tuple[int, ...]:
     )
 
 
-def _unmet(votes: tuple[VoteRecord, ...], epoch: EpochState) -> tuple[tuple[Cause, ...], tuple[Need, ...]]:
+def _unmet(
+    votes: tuple[VoteRecord, ...], epoch: EpochState, discounted: frozenset[str]
+) -> tuple[tuple[Cause, ...], tuple[Need, ...]]:
     judgements = [j for vote in votes for j in vote.body.judgements]
     causes = union(*(j.outcome.causes for j in judgements))
     needs = union(*(j.outcome.needs for j in judgements))
@@ -269,6 +291,9 @@ def _unmet(votes: tuple[VoteRecord, ...], epoch: EpochState) -> tuple[tuple[Caus
     needs = union(needs, tuple(Need(code="membership", parameters={"member": m}) for m in gone))
     if _oblige_to_too_much(votes):
         causes = union(causes, (Cause(code="classes_many", parameters={"classes_max": TERMS_MAX}),))
+    doubtful = doubtful_voters(votes, epoch, discounted)
+    causes = union(causes, tuple(Cause(code="voted_twice", parameters={"member": m}) for m in doubtful))
+    needs = union(needs, tuple(Need(code="epoch", parameters={"member": m}) for m in doubtful))
     if len(votes) < epoch.quorum:
         parameters: dict[str, int | str] = {"votes": len(votes), "quorum": epoch.quorum}
         causes = union(causes, (Cause(code="no_quorum", parameters=parameters),))
@@ -288,6 +313,17 @@ def _oblige_to_too_much(votes: tuple[VoteRecord, ...]) -> bool:
         if any(restrictions_overflow(judgement.state, obligations) for judgement in permitting):
             return True
     return False
+
+
+def doubtful_voters(
+    votes: Sequence[VoteRecord], epoch: EpochState, discounted: frozenset[str]
+) -> tuple[str, ...]:
+    """The members shown to have cast two votes without whom a permit has no quorum; none where it has one.
+
+    It is valid for all that (docs/spec/decision.md section 7): who holds the proof does not start under it.
+    """
+    voters = {vote.member for vote in votes}
+    return tuple(sorted(voters & discounted)) if len(voters - discounted) < epoch.quorum else ()
 
 
 def permit_problem(

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from comity.attestation.signing import key_id, key_problem, verify_signature
+from comity.protocol.accountability import Misbehaviour
+from comity.protocol.contradictions import RULES, contradict, contradicting
 from comity.protocol.encoding import Form
 from comity.protocol.envelope import (
     PAYLOAD_TYPE,
@@ -98,9 +100,15 @@ class KeyDirectory:
             return None
         return known
 
-    def knows(self, header: Header) -> bool:
-        """Whether the authority that a header names is held, so that asking others for it is pointless."""
-        return header.authority is None or header.authority in self._vouched
+    def wants(self, record: SignedRecord) -> bytes | None:
+        """The authority without which a record cannot be verified; None where all that it takes is held.
+
+        A proof needs those of both records that it shows, too.
+        """
+        authority = record.header.authority
+        if authority is not None and authority not in self._vouched:
+            return authority
+        return next((i for i in _authorities_shown(record) if i not in self._vouched), None)
 
 
 def verify(record: SignedRecord, directory: KeyDirectory) -> VerifiedRecord[Any]:
@@ -108,7 +116,7 @@ def verify(record: SignedRecord, directory: KeyDirectory) -> VerifiedRecord[Any]
 
     Raises:
         VerificationError: `key_unknown`, `signature_wrong`, `signatures_many`, `author_wrong`, `key_inadmissible`,
-            `name_wrong`.
+            `name_wrong`, `proof_wrong`.
         DecodeError: the body is not of the form of its kind.
     """
     header = record.header
@@ -127,6 +135,8 @@ def verify(record: SignedRecord, directory: KeyDirectory) -> VerifiedRecord[Any]
     _require_signature(record, signature, known.key)
     body = decode_body(record)
     _require_names(record, body)
+    if isinstance(body, Misbehaviour):
+        _require_proof(record, body, directory)
     return VerifiedRecord(
         record=record,
         body=body,
@@ -180,6 +190,42 @@ def _require_names(record: SignedRecord, body: Form) -> None:
     problem = key_problem(key)
     if problem is not None:
         raise VerificationError("key_inadmissible", problem, record.id)
+
+
+def _require_proof(record: SignedRecord, proof: Misbehaviour, directory: KeyDirectory) -> None:
+    """Both records of a proof are genuine and contradict each other (docs/spec/accountability.md section 1).
+
+    A rule of a later version is not looked into: the record is held, and shows nothing here.
+    """
+    kind = RULES.get(proof.rule)
+    if kind is None:
+        return
+    try:
+        said = contradicting(proof)
+        if any(each.header.kind != kind or each.header.coalition != record.header.coalition for each in said):
+            raise VerificationError("proof_wrong", f"{proof.rule} is shown by two records of kind {kind}")
+        one, other = (verify(each, directory) for each in said)
+    except (VerificationError, DecodeError) as exc:
+        raise VerificationError("proof_wrong", str(exc), record.id) from exc
+    if not contradict(one, other):
+        raise VerificationError("proof_wrong", f"the two records are not {proof.rule}", record.id)
+    if record.header.subject != tuple(sorted((one.id, other.id))):
+        raise VerificationError("proof_wrong", "its subject is not the two records", record.id)
+
+
+def _authorities_shown(record: SignedRecord) -> tuple[bytes, ...]:
+    """The authorities over the keys of the records that a proof shows.
+
+    None where it cannot be read: that is said when it is verified.
+    """
+    if record.header.kind != "misbehaviour":
+        return ()
+    try:
+        body = decode_body(record)
+        said = contradicting(body) if isinstance(body, Misbehaviour) else ()
+    except DecodeError:
+        return ()
+    return tuple(each.header.authority for each in said if each.header.authority is not None)
 
 
 def try_verify(

@@ -117,7 +117,8 @@ class Voter:
         effects: list[Effect] = [StoreRecords(kept)] if kept else []
         ask = self._holdings.peek(ask_id)
         if ask is None or not isinstance(ask.body, Ask):
-            missing = tuple(r.header.authority for r in admission.parked if r.header.authority is not None)
+            directory = self._holdings.directory
+            missing = tuple(i for r in admission.parked if (i := directory.wants(r)) is not None)
             code = "records_missing" if missing else "ask_unreadable"
             return (*effects, Decline(ask_id, code, missing=missing))
         return (*effects, *self._answer(now, ask))
@@ -136,6 +137,9 @@ class Voter:
                 Decline(ask.id, "starting", f"this node votes on t after {self._started + START_MARGIN_S}"),
             )
         case = self._case(ask)
+        if isinstance(case, Case) and ask.member != case.intent.member:
+            # Before a vote takes this t away from whose intent it is.
+            return (Decline(ask.id, "ask_foreign", "an intent is asked for by its own organization"),)
         if isinstance(case, Decline):
             return (case,)
         judgement = judge(case)

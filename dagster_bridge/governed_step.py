@@ -52,6 +52,9 @@ INPUTS: Final = "comity/inputs"
 INPUTS_NOT_BOUND: Final = "comity/inputs_not_bound"
 METADATA_WITHHELD: Final = "comity/metadata_withheld"
 
+_LAPSES: Final = {"permit_expired": TermForm("permit_expired"), "voted_twice": TermForm("voted_twice")}
+"""Why a permit carries no more what another one may carry."""
+
 Choice: TypeAlias = Literal["refuse", "allow"]
 
 
@@ -171,7 +174,7 @@ class GovernedStep:
     def start(self, output: PermittedOutput) -> StartAnswer:
         """Begin the work on one output.
 
-        An expired permit is asked for again, once, and what may be made must not have changed.
+        A permit that no longer carries is asked for again, once, and what may be made must not have changed.
 
         Raises:
             StepRefused: the permit no longer allows it.
@@ -180,8 +183,9 @@ class GovernedStep:
         try:
             return self._start(output)
         except NotPermittedError as exc:
-            if exc.code != "permit_expired":
+            if exc.code not in _LAPSES:
                 raise self._start_failed(output, exc) from exc
+            lapse = _LAPSES[exc.code]
         try:
             self.answer = self.client.submit_step(self.form)
         except NodeError as exc:
@@ -191,8 +195,8 @@ class GovernedStep:
         if not self.judged or self.permitted(asset, output.partition) != output:
             raise refused_locally(
                 StepRefused,
-                f"the permit of step {self.name} expired and what is decided now differs; run the step again",
-                [TermForm("permit_expired")],
+                f"the permit of step {self.name} lapsed and what is decided now differs; run the step again",
+                [lapse],
                 self.answer,
             )
         try:

@@ -279,6 +279,9 @@ def _say_status(out: Console, said: Any) -> None:
         ),
         "",
     )
+    for each in said["members"]:
+        if each["misbehaviour"]:
+            _say_misbehaviour(out, each)
     listed = ", ".join(f"{count} {standing}" for standing, count in said["intents"].items())
     out.print(f"Own intents: {listed or 'none'}.")
     for each in said["waiting"]:
@@ -289,6 +292,16 @@ def _say_status(out: Console, said: Any) -> None:
         )
     if said["waiting"]:
         out.print("`comity waiting` says why, and what to do.")
+
+
+def _say_misbehaviour(out: Console, member: Any) -> None:
+    proofs = member["misbehaviour"]
+    rules = ", ".join(sorted({each["rule"] for each in proofs}))
+    counted = "" if member["counted"] else "; its votes make up no quorum before the next epoch"
+    out.print(
+        f"{member['member']} is shown to have contradicted itself ({rules}): {len(proofs)} proofs held{counted}."
+    )
+    out.print(f"`comity lineage export {short(proofs[0]['id'])}` gives the first, for anybody to verify.")
 
 
 @config.command("check", epilog=examples("comity config check", "comity config check --home HOME"))

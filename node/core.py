@@ -12,9 +12,7 @@ from typing import Any, Final, TypeAlias
 
 import structlog
 
-from comity.attestation.adverse import Slot, slot_of
 from comity.attestation.authoring import Author
-from comity.attestation.gathering import certificate_of, chain_of
 from comity.attestation.holdings import SLOT_RIVALS_MAX, Admission, Holdings
 from comity.attestation.requester import (
     AskAgain,
@@ -33,13 +31,16 @@ from comity.attestation.requester import (
 )
 from comity.attestation.voter import AskArrived, Decline, SendVote, StoreRecords, StoreVote, Voter
 from comity.attestation.voter import Effect as VoterEffect
+from comity.node.accusing import proofs_to_publish
+from comity.node.certificates import certificate_records
 from comity.node.clock import Clock
 from comity.node.heads import heads_among
 from comity.node.portions import Brought, are_dear, next_portion
 from comity.node.store import Cursor, Store, slot_subject
+from comity.protocol.contradictions import Slot, slot_of
 from comity.protocol.envelope import SignedRecord, decode_record
 from comity.protocol.errors import DecodeError, VerificationError
-from comity.protocol.execution import Actuation, Ask, Intent
+from comity.protocol.execution import Ask, Intent
 from comity.protocol.frames import (
     Answer,
     AskFrame,
@@ -181,7 +182,10 @@ class Core:
             position = page.next
 
     def drain(self) -> list[Outgoing]:
-        """What has to travel since the last call."""
+        """What has to travel since the last call, with the proofs of what came to light since then."""
+        proofs = proofs_to_publish(self.holdings, self.identity.author, self.clock.now())
+        if proofs:
+            self.publish(proofs)
         outgoing, self.outbox = self.outbox, []
         return outgoing
 
@@ -459,27 +463,7 @@ class Core:
     def head_records(self, asset: str, partition: str) -> list[SignedRecord]:
         """The newest promoted actuation of a slot, its certificate, and who vouches for the keys in it."""
         heads = self.store.heads(asset, partition, coalition=self.coalition)
-        return self.certificate_records(heads[0].actuation) if heads else []
-
-    def certificate_records(self, actuation: bytes) -> list[SignedRecord]:
-        """What a consumer needs to check an actuation: certificate, start, and the authorities over their keys."""
-        found: dict[bytes, AnyRecord] = {r.id: r for r in certificate_of(actuation, self.holdings)}
-        body = found[actuation].body if actuation in found else None
-        start = self.holdings.get(body.start) if isinstance(body, Actuation) else None
-        if start is not None:
-            found[start.id] = start
-        for record in tuple(found.values()):
-            if record.authority is not None:
-                for authority in self.authorities(record.authority):
-                    found[authority.id] = authority
-        return [found[i].record for i in sorted(found)]
-
-    def authorities(self, record_id: bytes) -> list[AnyRecord]:
-        """A node certificate, or a credential with the links above it."""
-        record = self.holdings.get(record_id)
-        if record is None:
-            return []
-        return chain_of(record_id, self.holdings) if record.header.kind == "credential" else [record]
+        return certificate_records(self.holdings, heads[0].actuation) if heads else []
 
     def publish(self, records: Iterable[SignedRecord], members: Iterable[str] | None = None) -> Admission:
         """Keep records of this organization and offer them to other members at once (anti-entropy follows)."""

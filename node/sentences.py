@@ -19,6 +19,7 @@ _CAUSES: Final[Mapping[str, str]] = {
     "actuation_rolled_back": "{member} has rolled an input back",
     "adverse_many": "more than {adverse_max} records speak against it",
     "approval_not_counted": "an approval from {member} does not count: {reason}",
+    "asked_twice": "{member} asked twice for this intent and time",
     "attempts_used": "{asset} was attempted more often than its intent allows",
     "authority_class_not_issued": "{issuer} may not issue credentials of class {authority_class}",
     "authority_class_unknown": "the credential names the class {authority_class}, which the taxonomy in force"
@@ -71,6 +72,7 @@ _CAUSES: Final[Mapping[str, str]] = {
     "trust_slope": "{asset} would step down in trust, from tier {tier_from} to tier {tier_to}",
     "verification_failed": "{member} found that an input does not verify",
     "vote_large": "the intent is too large to be judged in one vote: fewer outputs in one step",
+    "voted_twice": "{member} is shown to have cast two votes at once, and its votes make up no quorum",
     "weight_low": "the intent weighs {weight} ppm, where {weight_min} are needed",
 }
 
@@ -79,6 +81,7 @@ _NEEDS: Final[Mapping[str, str]] = {
     "consent": "the vote of {member}, an owner of an input: its node has to be up",
     "corroboration": "observations that lift the weight to {weight} ppm",
     "credential": "the credential {id}",
+    "epoch": "an epoch that all members sign, with {member} or without",
     "input": "a promoted actuation of {asset}",
     "launch_ticket": "a launch ticket by {subject}",
     "membership": "{member} as a member again, or inputs that it does not own",
@@ -92,6 +95,7 @@ _DEEDS: Final[Mapping[str, str]] = {
     "consent": "nothing to do here: the intent goes on by itself when the node of {member} answers",
     "corroboration": "have partners publish what they observed of the inputs",
     "credential": "have its issuer publish it: comity credential issue",
+    "epoch": "have the members agree on the next epoch: comity coalition new",
     "launch_ticket": "comity ticket --key KEY --credential CREDENTIAL --run RUN --job JOB --asset ASSET",
     "membership": "have the members take {member} in again: comity coalition admit CARD",
     "record": "have its author's node up: records are pulled every few seconds",

@@ -17,6 +17,7 @@ import msgspec
 from comity.attestation.authoring import NO_SALT
 from comity.attestation.evidence import binding_of
 from comity.attestation.requester import Pursuit
+from comity.node.accusing import doubtful
 from comity.node.core import Core
 from comity.node.forms import ContextForm, OutputForm, PermittedOutput, StepAnswer, StepForm, TermForm
 from comity.node.problems import Refused
@@ -357,13 +358,13 @@ def _resumable(core: Core, drafted: Draft, form: StepForm) -> bytes | None:
 
 
 def _wants_asking(core: Core, intent: bytes) -> bool:
-    """A permit that ran out unused is asked for again."""
+    """A permit that ran out unused, or that stands on who is shown to have voted twice, is asked for again."""
     pursuit = core.requester.pursuit(intent)
     return (
         pursuit is not None
         and pursuit.standing == "permitted"
         and pursuit.permit is not None
-        and core.clock.now() >= pursuit.permit.body.expires
+        and (core.clock.now() >= pursuit.permit.body.expires or bool(doubtful(core.holdings, pursuit.permit)))
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from comity.node.accusing import proofs_held
 from comity.node.attendance import Seen
 from comity.node.coalitions import tolerance
 from comity.node.core import Core
@@ -74,6 +75,7 @@ def status(
     reachable = (connected | {me.member}) & set(epoch.members)
     standings = Counter(pursuit.standing for pursuit in core.requester.pursuits())
     governance = core.holdings.governance()
+    proofs = proofs_held(core.holdings)
     return {
         "member": me.member,
         "node": me.node,
@@ -94,6 +96,8 @@ def status(
                 "connected": name in reachable,
                 "self": name == me.member,
                 "since": core.clock.started if name == me.member else _since(name, reachable, seen),
+                "counted": name not in core.holdings.discounted(epoch.id),
+                "misbehaviour": proofs.get(name, []),
                 "nodes": [
                     {"node": node, "connected": each.connected, "since": each.since}
                     for node, each in sorted(seen.items())

@@ -16,6 +16,8 @@ from comity.attestation.findings import Finding, refuse
 from comity.attestation.lineage import Epochs, actuation_problem, claim_for, state_after
 from comity.attestation.speaking import Speakers
 from comity.attestation.voter import adverse_to, build_case
+from comity.node.accusing import doubtful
+from comity.node.certificates import certificate_records
 from comity.node.core import Core
 from comity.node.forms import (
     ActuationAnswer,
@@ -142,7 +144,8 @@ def start(core: Core, form: StartForm) -> StartAnswer:
     """Begin one output under its permit. The start record is on disk when this returns.
 
     Raises:
-        Refused: `not_permitted`, `permit_expired`, `permit_used`, `slot_taken`, `adverse_held`, `attempts_used`.
+        Refused: `not_permitted`, `permit_expired`, `permit_used`, `slot_taken`, `adverse_held`, `voted_twice`,
+            `attempts_used`.
     """
     intent_id = _hex(form.intent, "intent")
     asset = asset_id(core, form.asset)
@@ -151,6 +154,9 @@ def start(core: Core, form: StartForm) -> StartAnswer:
     if now >= permit.body.expires:
         raise Refused("permit_expired", "ask again: the step starts later than its permit allows")
     _require_nothing_adverse(core, intent, permit)
+    if voters := doubtful(core.holdings, permit):
+        what = f"without {' and '.join(voters)}, shown to have voted twice, the permit has no quorum"
+        raise Refused("voted_twice", what, hint="ask again: the others' votes may suffice")
     if _actuated(core, permit.id, asset, form.partition):
         raise Refused("permit_used", "something was made under this permit already")
     _require_free_slot(core, intent, asset, form.partition)
@@ -417,6 +423,6 @@ def _slot(intent: Intent, permit: Permit, asset: str, partition: str) -> tuple[A
 
 def sidecar_for(core: Core, actuation: bytes) -> str:
     """The sidecar of an actuation, in base64."""
-    records = core.certificate_records(actuation)
+    records = certificate_records(core.holdings, actuation)
     sidecar = Sidecar(actuation=actuation, records=tuple(r.encoded() for r in records))
     return base64.b64encode(encode(sidecar)).decode()

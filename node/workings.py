@@ -23,6 +23,7 @@ from comity.attestation.judgement import judge
 from comity.attestation.lineage import read_input, transitions_for
 from comity.attestation.offline import case_of, differences
 from comity.attestation.voter import vote_body
+from comity.node.certificates import authorities
 from comity.node.core import Core
 from comity.node.plain_values import plain
 from comity.node.problems import Refused
@@ -204,7 +205,7 @@ def _case(core: Core, vote: VoteRecord) -> Case | None:
     held = {i: record for i in wanted if (record := core.holdings.get(i)) is not None}
     for record in tuple(held.values()):
         if record.authority is not None:
-            for above in core.authorities(record.authority):
+            for above in authorities(core.holdings, record.authority):
                 held.setdefault(above.id, above)
     return case_of(vote, held, governance)
 

@@ -18,7 +18,7 @@ from comity.protocol.limits import RECORD_BYTES_MAX
 class Misbehaviour(Form, frozen=True):
     """A proof that an author contradicted itself: the records that cannot both be honest, whole.
 
-    `rule` is `two_votes`, `two_asks`, `two_actuations` or `two_numbers`. It needs no trust in its author.
+    `rule` is `two_votes`, `two_asks` or `two_actuations`. It needs no trust in its author.
     """
 
     salt: Salt

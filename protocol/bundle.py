@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from comity.protocol.accountability import Misbehaviour
+from comity.protocol.contradictions import contradicting
 from comity.protocol.encoding import Form, decode, encode
 from comity.protocol.envelope import SignedRecord, decode_record
 from comity.protocol.errors import DecodeError
@@ -112,6 +114,9 @@ def dependencies(record: VerifiedRecord[Any]) -> tuple[bytes, ...]:
                 wanted.add(body.attestation)
         case Attestation():
             wanted.update(body.endorsements)
+        case Misbehaviour():
+            said = (each.header.authority for each in contradicting(body))
+            wanted.update(authority for authority in said if authority is not None)
         case _:
             pass
     return tuple(sorted(wanted - {record.id}))

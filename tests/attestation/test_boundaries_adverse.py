@@ -9,11 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from comity.attestation.adverse import Adverse, concerned_ids, slot_of, weigh_adverse
+from comity.attestation.adverse import Adverse, concerned_ids, weigh_adverse
 from comity.attestation.authoring import NO_SALT, Author
 from comity.attestation.findings import refuse
 from comity.attestation.speaking import Speakers
 from comity.protocol.accountability import Misbehaviour
+from comity.protocol.contradictions import slot_of
 from comity.protocol.envelope import SignedRecord
 from comity.protocol.execution import Ask, ScopeEpoch
 from comity.protocol.governance import Revocation
@@ -318,7 +319,7 @@ def test_several_reports_are_all_told() -> None:
 
 def test_adverse_record_without_an_outcome_does_nothing() -> None:
     table = Table()
-    body = Misbehaviour(salt=NO_SALT, rule="two_votes", records=(b"one", b"two"))
+    body = Misbehaviour(salt=NO_SALT, rule="two_of_something", records=(b"one", b"two"))
     record = table.institute.node.write("misbehaviour", body, START, subject=(table.intent.id,))
     assert table.weigh([record]) == Adverse()
 

@@ -34,3 +34,10 @@ def test_an_engine_that_judges_otherwise_has_another_id(monkeypatch: pytest.Monk
         lambda *given: msgspec.structs.replace(original(*given), owners=("nobody.example",)),
     )
     assert results_digest(vectors()) != honest
+
+
+def test_an_engine_whose_votes_end_otherwise_has_another_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = engine_id()
+    original = judgement_module._expires
+    monkeypatch.setattr(judgement_module, "_expires", lambda *given: original(*given) - 1)
+    assert results_digest(vectors()) != honest

@@ -108,9 +108,14 @@ def test_misbehaviour_record_that_proves_nothing_blocks_nobody() -> None:
     world = World()
     institute = world[INSTITUTE]
     own = made(world)
-    body = Misbehaviour(salt=NO_SALT, rule="two_votes", records=(b"one", b"two"))
-    world.tell(institute.node.write("misbehaviour", body, START, subject=(own.id,)))
-    assert world.decide(institute.intent("plain/x", inputs=(own.id,))).standing == "permitted"
+    for number, rule in enumerate(("two_votes", "two_asks", "two_actuations", "two_of_something")):
+        body = Misbehaviour(salt=NO_SALT, rule=rule, records=(b"one", b"two"))
+        invented = world[BOARD].node.write("misbehaviour", body, START, subject=(own.id,))
+        for member in world.members.values():
+            member.holdings.admit([invented])
+        pursuit = world.decide(institute.intent("plain/x", inputs=(own.id,), run=f"run-{number}"))
+        assert pursuit.standing == "permitted"
+        assert all(vote.body.adverse == () for vote in pursuit.votes.values())
 
 
 def test_corroboration_by_those_whose_word_does_not_count() -> None:

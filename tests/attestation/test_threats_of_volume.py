@@ -253,18 +253,18 @@ def test_a_peer_fills_no_other_peers_place_for_what_waits() -> None:
     world = World()
     parking = Parking()
     honest = orphan(world, 0)
-    parking.park(honest, "honest")
+    parking.park(honest, "honest", sha256(b"0"))
     for number in range(1, PARKED_MAX + 50):
-        parking.park(orphan(world, number), "flood")
+        parking.park(waiting := orphan(world, number), "flood", waiting.header.authority or b"")
     assert (honest, "honest") in parking.unpark(sha256(b"0"))
     assert len(parking.wanted()) == PARKED_MAX
     big = [orphan(world, n, size=250) for n in range(1_000, 1_600)]
     for record in big:
-        parking.park(record, "bytes")
+        parking.park(record, "bytes", record.header.authority or b"")
     held = [r for r in big if parking.unpark(r.header.authority or b"")]
     assert 0 < sum(len(r.header_bytes) + len(r.body_bytes or b"") for r in held) < PARKED_BYTES_MAX
     for number in range(SOURCES_MAX + 1):
-        parking.park(honest, f"source {number}")
+        parking.park(honest, f"source {number}", sha256(b"0"))
     assert len(parking.unpark(sha256(b"0"))) == SOURCES_MAX
 
 

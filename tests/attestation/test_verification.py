@@ -289,9 +289,11 @@ def test_the_order_of_arrival_does_not_matter() -> None:
 
 def test_whether_an_authority_is_known_is_told() -> None:
     directory = members_of(GENESIS)
-    assert directory.knows(RECORDS["policy"].header)
-    assert not directory.knows(RECORDS["vote"].header)
-    assert full_directory().knows(RECORDS["vote"].header)
+    assert directory.wants(RECORDS["policy"]) is None
+    assert directory.wants(RECORDS["vote"]) == RECORDS["vote"].header.authority
+    assert full_directory().wants(RECORDS["vote"]) is None
+    assert directory.wants(RECORDS["misbehaviour"]) == RECORDS["misbehaviour"].header.authority
+    assert full_directory().wants(RECORDS["misbehaviour"]) is None
 
 
 # Epoch signatures

@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from comity.node import steps, views, work
+from comity.node.certificates import certificate_records
 from comity.node.forms import (
     ActuationForm,
     InputForm,
@@ -335,7 +336,7 @@ async def test_a_head_waits_for_the_certificate_of_its_actuation(autojump: objec
         north, south = nodes[NORTH], nodes[SOUTH]
         await make(north, await submit(north, world, step("plain/a")), b"x")
         made = north.store.heads(f"{NORTH}/plain/a")[0].actuation
-        records = north.core.certificate_records(made)
+        records = certificate_records(north.core.holdings, made)
         south.core.admit([record for record in records if record.id == made])
         before = south.store.heads(f"{NORTH}/plain/a")
         for record in records:

@@ -22,7 +22,6 @@ from reader_forms import (  # type: ignore[import-not-found]
     BUNDLE_RECORDS_MAX,
     Bad,
     decode,
-    depended_on,
     encode,
     fits,
     is_form,
@@ -33,6 +32,7 @@ from reader_records import (  # type: ignore[import-not-found]
     Record,
     ascends,
     check_epoch,
+    depended_on,
     listed,
     need,
     quorum,
@@ -104,8 +104,10 @@ def verify_records(bundle: Bundle) -> None:
         for key, (member, public) in listed(epoch).items()
     }
     waiting: dict[bytes | None, list[Record]] = {}
+    proofs = [record for record in bundle.records.values() if record.kind == "misbehaviour"]
     for record in bundle.records.values():
-        waiting.setdefault(record.header.get("authority"), []).append(record)
+        if record not in proofs:
+            waiting.setdefault(record.header.get("authority"), []).append(record)
     verified: dict[bytes, Record] = {}
     ready = waiting.pop(None, [])
     while ready:
@@ -114,6 +116,8 @@ def verify_records(bundle: Bundle) -> None:
         ready += waiting.pop(record.id, [])
     for left in waiting.values():
         raise Bad("authority_missing", left[0].id)
+    # A proof vouches for nobody, and needs who vouches for what it shows.
+    verified |= {proof.id: verify_record(proof, own, bundle.vouched) for proof in proofs}
     bundle.records = dict(sorted(verified.items()))
 
 

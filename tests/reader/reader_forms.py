@@ -375,7 +375,7 @@ def key_id(key: dict[str, Any]) -> bytes:
     return hashlib.sha256(b"comity key v1\0" + suite + b"\0" + key["value"]).digest()
 
 
-def depended_on(header: dict[str, Any], body: dict[str, Any]) -> Iterator[bytes]:
+def named_in(header: dict[str, Any], body: dict[str, Any]) -> Iterator[bytes]:
     if "authority" in header:
         yield header["authority"]
     for name in DEPENDENCIES.get(header["kind"], ()):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -20,6 +21,7 @@ from reader_forms import (  # type: ignore[import-not-found]
     fits,
     is_form,
     key_id,
+    named_in,
 )
 
 RECORD_BYTES_MAX = 1_318_912
@@ -203,6 +205,57 @@ def check_epoch(epoch: Record, before: Record | None) -> None:
     need(not idle, "epoch_wrong", epoch)
 
 
+# accountability.md section 1 -----------------------------------------------------------------------------
+
+
+RULES = {"two_votes": "vote", "two_asks": "ask", "two_actuations": "actuation"}
+
+
+def shown(body: dict[str, Any]) -> list[Record]:
+    """The two records of a proof, not verified; none of a rule that is not known here."""
+    return [read_record(data) for data in body["records"]] if body["rule"] in RULES else []
+
+
+def depended_on(header: dict[str, Any], body: dict[str, Any]) -> Iterator[bytes]:
+    """bundle.md section 2."""
+    if header["kind"] == "misbehaviour":
+        with suppress(Bad):
+            yield from (each.header["authority"] for each in shown(body) if "authority" in each.header)
+    yield from named_in(header, body)
+
+
+def said_once(record: Record) -> tuple[Any, ...]:
+    """What its author may say only once."""
+    header, body = record.header, record.body
+    if record.kind == "actuation":
+        return (
+            header.get("outcome"),
+            header["member"],
+            body["asset"],
+            body.get("partition", ""),
+            body["generation"],
+        )
+    return record.author, body["intent"], body["t"], body.get("scope", b"")
+
+
+def check_proof(record: Record, own: dict[tuple[str, bytes], Key], vouched: dict[bytes, Key]) -> None:
+    rule, kind = record.body["rule"], RULES.get(record.body["rule"])
+    if kind is None:
+        return
+    try:
+        said = shown(record.body)
+        for each in said:
+            need(each.kind == kind and each.header["coalition"] == record.header["coalition"], "proof_wrong")
+        one, other = (verify_record(each, own, vouched) for each in said)
+    except Bad as error:
+        raise Bad(
+            "authority_missing" if error.reason == "authority_missing" else "proof_wrong", record.id
+        ) from error
+    need(one.id != other.id and said_once(one) == said_once(other), "proof_wrong", record)
+    need(rule != "two_actuations" or one.header["outcome"] == "promoted", "proof_wrong", record)
+    need(record.header.get("subject") == sorted((one.id, other.id)), "proof_wrong", record)
+
+
 def verify_record(record: Record, own: dict[tuple[str, bytes], Key], vouched: dict[bytes, Key]) -> Record:
     """A record under known keys (signatures.md section 5); adds the key that it vouches for to `vouched`."""
     authority = record.header.get("authority")
@@ -216,6 +269,8 @@ def verify_record(record: Record, own: dict[tuple[str, bytes], Key], vouched: di
     need(signer in {"any", key.role}, "author_wrong", record)
     need(valid(key.suite, key.value, record.signatures[0], record.signed), "signature_wrong", record)
     record = read_body(record)
+    if record.kind == "misbehaviour":
+        check_proof(record, own, vouched)
     need(record.kind != "owner_policy" or record.header.get("name") == "owner", "name_wrong", record)
     if record.kind in {"node_certificate", "credential"}:
         body, role = record.body, "node" if record.kind == "node_certificate" else "subject"

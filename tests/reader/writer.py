@@ -15,7 +15,8 @@ from functools import cache
 from typing import Any
 
 from nacl.signing import SigningKey
-from reader_forms import BUNDLE_RECORDS_MAX, TYPE, depended_on, encode, key_id  # type: ignore[import-not-found]
+from reader_forms import BUNDLE_RECORDS_MAX, TYPE, encode, key_id  # type: ignore[import-not-found]
+from reader_records import depended_on  # type: ignore[import-not-found]
 
 T = 1_800_000_000
 DAY = 86_400

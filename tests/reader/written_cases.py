@@ -458,6 +458,102 @@ WORK: dict[str, tuple[dict[str, Any], str]] = {
         "start_foreign",
     ),
 }
+
+
+def proof(rule: str, one: str, by: str = "b.node") -> Callable[[Any], object]:
+    """A proof of the record of this label and of it `again`."""
+
+    def write(writer: Any) -> None:
+        writer.again(one, "again")
+        both = sorted((writer.ids[one], writer.ids["again"]))
+        records = [writer.records[record_id] for record_id in both]
+        writer.record("proof", "misbehaviour", by, {"rule": rule, "records": records}, subject=both)
+
+    return write
+
+
+PROVED = {"targets": ids_of("proof"), "without": ["taxonomy", "policy"]}
+TWO_VOTES, TWO_MADE = proof("two_votes", "vote_1a"), proof("two_actuations", "made_1")
+UNGOVERNED = ["taxonomy", "policy"]
+PROOFS: dict[str, tuple[dict[str, Any], str, Callable[[Any], object]]] = {
+    "two votes": ({}, VERIFIED, TWO_VOTES),
+    "two asks": ({}, VERIFIED, proof("two_asks", "ask_1")),
+    "two actuations": ({}, VERIFIED, TWO_MADE),
+    "two votes, by their own member": ({}, VERIFIED, proof("two_votes", "vote_1a", "a.node")),
+    "two votes by an organization": ({}, "author_wrong", proof("two_votes", "vote_1a", "b")),
+    "two intents": ({}, "proof_wrong", proof("two_asks", "intent_1")),
+    "a rule of a later version": ({"proof.body.rule": "two_of_something"}, VERIFIED, TWO_VOTES),
+    "a rule of a later version, about anything": (
+        {
+            "proof.body.rule": "later",
+            "proof.body.records": [b"1", b"2"],
+            "proof.header.subject": ABSENT,
+        },
+        VERIFIED,
+        TWO_VOTES,
+    ),
+    "another rule": ({"proof.body.rule": "two_asks"}, "proof_wrong", TWO_VOTES),
+    "two votes of two times": ({"again.body.t": T + 1}, "proof_wrong", TWO_VOTES),
+    "two votes of two intents": ({"again.body.intent": id_of("ask_1")}, "proof_wrong", TWO_VOTES),
+    "two votes of two scopes": ({"again.body.scope": id_of("ask_1")}, "proof_wrong", TWO_VOTES),
+    "two votes of two epochs": ({"again.body.epoch": id_of("genesis")}, VERIFIED, TWO_VOTES),
+    "two votes on two asks": ({"again.body.ask": id_of("ask_2")}, VERIFIED, TWO_VOTES),
+    "two votes of two members": ({"again.signer": "c.node"}, "proof_wrong", TWO_VOTES),
+    "a vote with a broken signature": ({"again.signatures.0.2": damaged}, "proof_wrong", TWO_VOTES),
+    "a vote without a body": ({"again.carried": b""}, "proof_wrong", TWO_VOTES),
+    "a vote of another coalition": ({"again.header.coalition": id_of("ask_1")}, "proof_wrong", TWO_VOTES),
+    "no records": ({"proof.body.records": [b"1", b"2"]}, "proof_wrong", TWO_VOTES),
+    "three records": ({"proof.body.records": doubled}, "record_unreadable", TWO_VOTES),
+    "one record twice": (
+        {"proof.body.records": lambda old, _: [old[0], old[0]], "proof.header.subject": first(1)},
+        "proof_wrong",
+        TWO_VOTES,
+    ),
+    "records the other way round": ({"proof.body.records": reverse}, VERIFIED, TWO_VOTES),
+    "about one of both": ({"proof.header.subject": first(1)}, "proof_wrong", TWO_VOTES),
+    "about nothing": ({"proof.header.subject": ABSENT}, "proof_wrong", TWO_VOTES),
+    "about one more": (
+        {"proof.header.subject": ids_of("again", "vote_1a", "ask_1")},
+        "proof_wrong",
+        TWO_VOTES,
+    ),
+    "without who vouches for the votes": (
+        {"without": [*UNGOVERNED, "certificate_a"]},
+        "authority_missing",
+        TWO_VOTES,
+    ),
+    "without who vouches for the proof": (
+        {"without": [*UNGOVERNED, "certificate_b"]},
+        "authority_missing",
+        TWO_VOTES,
+    ),
+    "two actuations of two generations": (
+        {"again.body.generation": 2},
+        "proof_wrong",
+        TWO_MADE,
+    ),
+    "two actuations of two partitions": (
+        {"again.body.partition": "p1"},
+        "proof_wrong",
+        TWO_MADE,
+    ),
+    "two actuations of two versions before": (
+        {"again.body.previous": id_of("ask_1")},
+        VERIFIED,
+        TWO_MADE,
+    ),
+    "an actuation that is staged": (
+        {"again.header.outcome": "staged"},
+        "proof_wrong",
+        TWO_MADE,
+    ),
+    "with the votes beside it": ({"extra": ["again", "vote_1a"]}, "record_foreign", TWO_VOTES),
+    "that a vote holds against it": (
+        {"vote_2a.body.adverse": ids_of("made_1"), "targets": ids_of("made_2", "proof"), "without": []},
+        VERIFIED,
+        TWO_VOTES,
+    ),
+}
 PERMIT_ALONE = {"targets": ids_of("permit_1")}  # a bundle of a few records: most spellings need no more
 
 
@@ -480,4 +576,7 @@ CASES = [
         ("lineage", WORK),
     )
     for name, (changes, code) in rules.items()
+] + [
+    Case(f"accountability: {name}", {**PROVED, **changes}, code, after)
+    for name, (changes, code, after) in PROOFS.items()
 ]

@@ -122,7 +122,9 @@ def test_no_quorum_is_held_and_goes_on_by_itself() -> None:
 def planted_double_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tally that takes one vote too few."""
     original = tally_module._best_claim
-    monkeypatch.setattr(tally_module, "_best_claim", lambda v, i, q, *silent: original(v, i, q - 1, *silent))
+    monkeypatch.setattr(
+        tally_module, "_best_claim", lambda v, i, q, *rest, **named: original(v, i, q - 1, *rest, **named)
+    )
 
 
 def planted_generous_claim(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,12 +7,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
+from comity.attestation.authoring import NO_SALT
 from comity.attestation.exporting import export_bundle
 from comity.attestation.holdings import Holdings
+from comity.attestation.voter import AskArrived, SendVote
 from comity.protocol.bundle import Bundle
+from comity.protocol.contradictions import proof_of
 from comity.protocol.envelope import SignedRecord
 from comity.protocol.execution import Item, ItemClass
 from comity.protocol.identifiers import sha256
+from comity.protocol.limits import LEASE_S, TERMS_MAX
+from next_epochs import successor
 from stories import COLUMNS, permit_of, released, share
 from world import BOARD, INSTITUTE, NORTH, SOUTH, START, YEAR, World
 
@@ -37,7 +44,18 @@ class _Telling:
 def build() -> Bundle:
     """Every outcome, cause and need that the judgement knows, as far as this world can bring it about."""
     telling = _Telling()
-    for part in (_plain, _lineage, _tiers, _approvals, _delegation, _adverse):
+    parts = (
+        _plain,
+        _lineage,
+        _tiers,
+        _approvals,
+        _delegation,
+        _adverse,
+        _contradictions,
+        _owners_rules,
+        _epochs,
+    )
+    for part in parts:
         part(telling)
     return export_bundle(telling.votes, _everything(telling.world))
 
@@ -186,6 +204,68 @@ def _adverse(telling: _Telling) -> None:
     lost = institute.credentials["automation/lost"][1]
     world.tell(lost, institute.revoke(lost.id))
     telling.ask(institute.intent("plain/lost", who="automation/lost"))
+
+
+def _contradictions(telling: _Telling) -> None:
+    """A slot made twice, whose other actuation is held, or only the proof; an ask that is one of two; two votes."""
+    world = telling.world
+    institute = telling.world[INSTITUTE]
+    made = [
+        institute.actuate(permit_of(world, institute.intent("plain/slot", run=run))) for run in ("1", "2")
+    ]
+    one, two = (institute.holdings.get(record.id) for record in made)
+    telling.ask(institute.intent("plain/both", inputs=(made[0].id, made[1].id)))
+    world.tell(_proof(world, one, two))
+    telling.ask(institute.intent("plain/proved", inputs=(made[1].id,)))
+    pursuit = world.decide(institute.intent("plain/asked", run="asked"))
+    body = msgspec.structs.replace(pursuit.ask.body, salt=NO_SALT, relied=())
+    second = institute.node.write("ask", body, START, subject=(pursuit.intent.id,))
+    board = world[BOARD]
+    board.holdings.admit([second])
+    world.tell(_proof(world, pursuit.ask, board.holdings.get(second.id)), only=[BOARD])
+    board.voter = type(board.voter)(board.node, board.holdings, START - 3600)
+    (vote,) = [
+        effect.vote
+        for effect in board.voter.handle(START, AskArrived(pursuit.ask.record, pursuit.attached))
+        if isinstance(effect, SendVote)
+    ]
+    board.holdings.admit([vote])
+    telling.votes.append(vote.id)
+
+
+def _proof(world: World, one: Any, other: Any) -> SignedRecord:
+    body = proof_of(one, other)
+    assert body is not None
+    return world[NORTH].node.write("misbehaviour", body, START, subject=(one.id, other.id))
+
+
+def _owners_rules(telling: _Telling) -> None:
+    """More obligations than can be recorded; a consent that only a voter holds, and that ends soon."""
+    world = telling.world
+    south = telling.world[SOUTH]
+    institute = telling.world[INSTITUTE]
+    rules = '@id("ok") permit(principal, action, resource);\n'
+    for rows in range(2, 3 + TERMS_MAX):
+        rules += (
+            f'@id("r{rows}") @mode("restrict") @reason("small_group") @obliges("min_group_rows(rows={rows})")\n'
+            'forbid(principal, action == Action::"materialize", resource);\n'
+        )
+    standing = ("standing", START + YEAR)
+    world.tell(south.owner_policy(3, released=standing, rules=rules))
+    telling.ask(institute.intent("released", columns=COLUMNS, inputs=telling.inputs, run="obliged"))
+    world.tell(south.owner_policy(4, released=standing))
+    world.tell(south.owner_policy(5, released=("standing", START + 90)), only=[BOARD])
+    telling.ask(institute.intent("plain/short", inputs=telling.inputs, run="short"))
+
+
+def _epochs(telling: _Telling) -> None:
+    """An input whose permit is of long after the next epoch began."""
+    world = telling.world
+    institute = telling.world[INSTITUTE]
+    late = institute.actuate(permit_of(world, institute.intent("plain/late")))
+    for member in world.members.values():
+        member.holdings.adopt(successor(world, START - LEASE_S - 1))
+    telling.ask(institute.intent("plain/superseded", inputs=(late.id,)))
 
 
 def _everything(world: World) -> Holdings:
