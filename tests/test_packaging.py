@@ -21,7 +21,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("protocol", "attestation", "gossip", "node", "dagster_bridge")
 EXTRAS_ONLY = ("dagster", "fastapi", "hypercorn", "libp2p", "pandas", "pyarrow", "sqlalchemy", "trio")
-HELP_CPU_S_MAX = 0.5
+HELP_FLOORS_MAX = 2.2
+"""The half second that help may take, in imports of what draws it, which are 0.2 s of CPU. It is 1.4 of them."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("packaging")]
 
@@ -46,6 +47,13 @@ class Installation:
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def cost(self, program: str, *arguments: str) -> float:
+        """The CPU time of a run, in seconds."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self.run(program, *arguments)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
 def uv(*arguments: str | Path) -> None:
@@ -125,14 +133,13 @@ def test_the_client_needs_no_extra(installation: Installation) -> None:
 
 
 def test_help_answers_at_once(installation: Installation) -> None:
-    """The best of several runs, in CPU time: a busy machine delays the answer but does not cost more."""
+    """It costs little more than what draws it, by turns in one run: a machine of another speed changes both."""
     if not (ROOT / "node/cli.py").exists() and not (ROOT / "node/cli").exists():
         pytest.skip("comity.node.cli is not written yet")
     assert "Usage" in installation.run("comity", "--help")
     costs: list[float] = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        installation.run("comity", "--help")
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        costs.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
-    assert min(costs) < HELP_CPU_S_MAX
+    floors: list[float] = []
+    for _ in range(4):
+        costs.append(installation.cost("comity", "--help"))
+        floors.append(installation.cost("python", "-c", "import typer.main, typer.rich_utils"))
+    assert min(costs) < HELP_FLOORS_MAX * min(floors)
