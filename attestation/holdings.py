@@ -12,25 +12,18 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
+from comity.attestation.accused import Accused
 from comity.attestation.case import Bundle, Governance
 from comity.attestation.epochs import EpochState, found, succeed
 from comity.attestation.parking import Parking
 from comity.attestation.policy_rules import compile_rules
 from comity.attestation.verification import KeyDirectory, verify
 from comity.protocol.accountability import Misbehaviour
-from comity.protocol.contradictions import (
-    Round,
-    Slot,
-    contradicting,
-    round_of,
-    slot_of,
-)
+from comity.protocol.contradictions import RULES, Round, Slot, round_of, slot_of
 from comity.protocol.envelope import SignedRecord
 from comity.protocol.errors import DecodeError, LocalProtocolError, VerificationError
-from comity.protocol.execution import Vote
 from comity.protocol.governance import Credential, NodeCertificate, OwnerPolicy, Policy, Taxonomy
 from comity.protocol.limits import ADVERSE_PER_VOTE_MAX, ASK_AHEAD_S
-from comity.protocol.records import decode_body
 from comity.protocol.state import State
 from comity.protocol.verified import VerifiedRecord
 
@@ -46,8 +39,8 @@ EPOCHS_COMING_MAX: Final = 16
 """Epochs that all have signed and that have not begun. Each has this organization's own signature, too."""
 ROUNDS_HELD_MAX: Final = 65_536
 """Asks and votes among which a second one for the same is noticed."""
-CONTRADICTIONS_MAX: Final = 64
-"""Contradictions that wait to be proved; who contradicts itself more often is shown by these."""
+CONTRADICTIONS_MAX: Final = 4
+"""Contradictions of one member that wait to be proved; who contradicts itself more often is shown by these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +98,8 @@ class Holdings:
         self._parking = Parking()
         self._slots: OrderedDict[Slot, set[bytes]] = OrderedDict()
         self._rounds: OrderedDict[Round, bytes] = OrderedDict()
-        self._contradictions: list[tuple[bytes, bytes]] = []
-        self._discounted: dict[bytes, set[str]] = {}
+        self._contradictions: dict[str, list[tuple[bytes, bytes]]] = {}
+        self.accused = Accused()
         self._governance: Governance | None = None
 
     # Epochs
@@ -296,7 +289,7 @@ class Holdings:
             self._governance = None
 
     def _compare(self, verified: AnyRecord) -> None:
-        """Whether its author said something else before, or is shown to have cast two votes."""
+        """Whether its author said something else before; and what a proof shows."""
         round_ = round_of(verified)
         if round_ is not None:
             self._contradicts(verified, self._rounds.setdefault(round_, verified.id))
@@ -308,34 +301,46 @@ class Holdings:
             claims.add(verified.id)
             self._contradicts(verified, min(claims))
             self._contradicts(verified, max(claims))
-        if isinstance(verified.body, Misbehaviour) and verified.body.rule == "two_votes":
-            for vote in contradicting(verified.body):
-                said = decode_body(vote)
-                if isinstance(said, Vote):
-                    self._discounted.setdefault(said.epoch, set()).add(vote.header.member)
+        if isinstance(verified.body, Misbehaviour):
+            self.accused.add(verified, self.directory)
 
     def _contradicts(self, verified: AnyRecord, other: bytes) -> None:
         pair = (min(verified.id, other), max(verified.id, other))
-        if pair[0] != pair[1] and pair not in self._contradictions:
-            self._contradictions.append(pair)
-            del self._contradictions[CONTRADICTIONS_MAX:]
+        if pair[0] != pair[1]:
+            self.put_back(verified.member, pair)
+
+    def put_back(self, member: str, pair: tuple[bytes, bytes]) -> None:
+        """Let a contradiction be taken again, later. Of each member the newest few wait, and crowd out no others."""
+        waiting = self._contradictions.setdefault(member, [])
+        if pair not in waiting:
+            waiting.append(pair)
+            del waiting[:-CONTRADICTIONS_MAX]
 
     def take_contradictions(self) -> tuple[tuple[AnyRecord, AnyRecord], ...]:
         """Records of one author that contradict each other and of which no proof is held, since the last call."""
-        pairs, self._contradictions = self._contradictions, []
-        unproved = (pair for pair in pairs if not self._is_proved(pair))
-        found = ((self.get(one), self.get(other)) for one, other in unproved)
+        if not self._contradictions:
+            return ()
+        pairs, self._contradictions = self._contradictions, {}
+        unproved = (pair for member in sorted(pairs) for pair in pairs[member] if not self._is_proved(pair))
+        found = [(self.get(one), self.get(other)) for one, other in unproved]
         return tuple((one, other) for one, other in found if one is not None and other is not None)
 
     def _is_proved(self, pair: tuple[bytes, bytes]) -> bool:
         return any(
-            isinstance(record.body, Misbehaviour) and record.header.subject == pair
+            isinstance(record.body, Misbehaviour)
+            and record.body.rule in RULES
+            and record.header.subject == pair
             for record in self.state.adverse_about(pair)
         )
 
     def discounted(self, epoch: bytes) -> frozenset[str]:
         """Members that are shown to have cast two votes under an epoch: no quorum is made up with theirs."""
-        return frozenset(self._discounted.get(epoch, ()))
+        state = next((state for state in reversed(self._epochs) if state.id == epoch), None)
+        return self.accused.discounted(state) if state is not None else frozenset()
+
+    def promoted_in(self, slot: Slot) -> frozenset[bytes]:
+        """Ids of the promoted actuations of a slot that are held or stored."""
+        return frozenset(self._claims(slot))
 
     def peek(self, record_id: bytes) -> AnyRecord | None:
         """A record that is in memory."""

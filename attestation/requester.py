@@ -253,7 +253,8 @@ class Requester:
         offered = tuple(r for o in event.offered if (r := self._holdings.get(o.id)) is not None)
         pursuit = Pursuit(intent=intent, offered=offered, after=event.after)
         self._pursuits[intent.id] = pursuit
-        stored = StoreOwn((*event.offered, event.intent))
+        others = (r.record for r in admission.admitted if r.record not in event.offered)
+        stored = StoreOwn((*event.offered, *(r for r in others if r.id != intent.id), event.intent))
         return (stored, *self._ask(now, pursuit))
 
     def _ask(self, now: float, pursuit: Pursuit) -> tuple[Effect, ...]:
@@ -314,6 +315,9 @@ class Requester:
     def _count(self, now: float, event: VoteArrived) -> tuple[Effect, ...]:
         pursuit = self._find(event.ask)
         if pursuit is None or pursuit.standing != "asking" or pursuit.ask is None:
+            return ()
+        if event.vote.header.kind != "vote":
+            # Held and not stored, it would be taken from nobody else.
             return ()
         self._holdings.admit((event.vote,))
         vote = self._holdings.get(event.vote.id)

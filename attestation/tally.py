@@ -99,6 +99,25 @@ def vote_problem(
         return refuse("vote_wrong", id=short(vote.id))
     if body.ask != ask or body.intent != intent.id or body.t != t:
         return refuse("vote_spliced", id=short(vote.id), member=vote.member)
+    problem = _epoch_problem(vote, epoch)
+    if problem is not None:
+        return problem
+    if body.engine not in epoch.body.engines:
+        return refuse("engine_unknown", member=vote.member)
+    if len(body.judgements) != len(intent.body.classes):
+        return refuse("vote_wrong", id=short(vote.id), member=vote.member)
+    if not t < body.expires <= t + LEASE_S:
+        return refuse("vote_wrong", id=short(vote.id), member=vote.member)
+    return None
+
+
+def is_cast_under(vote: VoteRecord, epoch: EpochState) -> bool:
+    """Whether a vote is one of a member under an epoch, whatever it says."""
+    return _epoch_problem(vote, epoch) is None
+
+
+def _epoch_problem(vote: VoteRecord, epoch: EpochState) -> Finding | None:
+    body, t = vote.body, vote.body.t
     if body.epoch != epoch.id or body.scope != epoch.coalition or vote.header.coalition != epoch.coalition:
         return refuse("vote_of_another_epoch", id=short(vote.id), member=vote.member)
     if t < epoch.body.started:
@@ -107,12 +126,6 @@ def vote_problem(
         return refuse("vote_by_stranger", member=vote.member)
     if vote.root_key not in epoch.organization_keys(vote.member) or not vote.in_force(t):
         return refuse("vote_key_not_in_force", member=vote.member)
-    if body.engine not in epoch.body.engines:
-        return refuse("engine_unknown", member=vote.member)
-    if len(body.judgements) != len(intent.body.classes):
-        return refuse("vote_wrong", id=short(vote.id), member=vote.member)
-    if not t < body.expires <= t + LEASE_S:
-        return refuse("vote_wrong", id=short(vote.id), member=vote.member)
     return None
 
 

@@ -130,7 +130,8 @@ class Voter:
         earlier = self._votes.get((body.intent, body.t))
         if earlier is not None:
             if earlier[0] == ask.id:
-                return (SendVote(ask.id, earlier[1]),)
+                # Stored once more: where the store has another vote of before this process, it has the last word.
+                return (StoreVote(body.intent, body.t, earlier[1]), SendVote(ask.id, earlier[1]))
             return (Decline(ask.id, "asked_twice", "another ask for this intent and t was answered"),)
         if body.t <= self._started + START_MARGIN_S:
             return (

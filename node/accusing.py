@@ -5,26 +5,28 @@ What contradicts what is for `comity.protocol.contradictions` to say, and what f
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any, Final, TypeAlias
 
 import structlog
 
 from comity.attestation.authoring import Author
 from comity.attestation.holdings import Holdings
-from comity.attestation.tally import doubtful_voters
-from comity.protocol.accountability import Misbehaviour
-from comity.protocol.contradictions import accused_by, proof_of
+from comity.attestation.tally import is_cast_under
+from comity.protocol.contradictions import proof_of, rule_of
 from comity.protocol.envelope import SignedRecord
+from comity.protocol.execution import Actuation, Ask, Permit, Vote
 from comity.protocol.verified import VerifiedRecord
 
 AnyRecord: TypeAlias = VerifiedRecord[Any]
 
 log = structlog.get_logger("comity.node")
 
-PROOFS_PER_MEMBER_MAX: Final = 64
-"""Proofs that this node writes against one member. One shows what the member is; of a member that contradicts itself
-without end all others keep only so many, each of up to a megabyte."""
+PROOFS_OF_RULE_MAX: Final = {"two_asks": 16, "two_actuations": 256}
+"""Proofs of one rule that this node writes against one member, each of up to a megabyte. Of two votes one for each
+epoch is enough. Two actuations cost who makes them two permits of a quorum; two asks harm nobody but who asks."""
+
+PROOFS_SHOWN_MAX: Final = 3
+"""Proofs against one member that its status names."""
 
 
 def proofs_to_publish(holdings: Holdings, author: Author, now: int) -> list[SignedRecord]:
@@ -33,42 +35,66 @@ def proofs_to_publish(holdings: Holdings, author: Author, now: int) -> list[Sign
     Of its own organization's contradictions a node writes none: its operator has to hear of them.
     """
     proofs: list[SignedRecord] = []
+    shown: set[tuple[str, str]] = set()
     for one, other in holdings.take_contradictions():
-        said = {"accused": one.member, "kind": one.header.kind, "one": one.id.hex(), "other": other.id.hex()}
+        rule = rule_of(one)
+        said = {"accused": one.member, "rule": rule, "one": one.id.hex(), "other": other.id.hex()}
         if one.member == author.member:
             log.error("contradicts_itself", **said)
+        elif (one.member, rule) in shown:
+            # One of a kind at a time: what the next one is worth depends on this one.
+            holdings.put_back(one.member, (one.id, other.id))
+        elif _is_enough(holdings, author.member, one, other):
             continue
-        written = _written(holdings, author.member)[one.member]
-        body = proof_of(one, other) if written + len(proofs) < PROOFS_PER_MEMBER_MAX else None
-        log.warning("contradiction_found", proof_written=body is not None, **said)
-        if body is not None:
+        elif not _is_about_something(holdings, one, other):
+            holdings.put_back(one.member, (one.id, other.id))
+        elif (body := proof_of(one, other)) is not None:
+            log.warning("contradiction_proved", **said)
             proofs.append(author.write("misbehaviour", body, now, subject=(one.id, other.id)))
+            shown.add((one.member, rule))
     return proofs
 
 
-def _written(holdings: Holdings, author: str) -> Counter[str]:
-    """How many proofs a member has written, by whom they are against."""
-    return Counter(
-        member
-        for record in holdings.state.of_kind("misbehaviour")
-        if record.member == author
-        for member in accused_by(record.body)
-    )
+def _is_enough(holdings: Holdings, author: str, one: AnyRecord, other: AnyRecord) -> bool:
+    """Whether another proof would show nothing that is not shown, or there are as many as this node writes."""
+    if isinstance(one.body, Vote):
+        epochs = [e for vote in (one, other) if (e := holdings.epochs.get(vote.body.epoch)) is not None]
+        return all(
+            one.member in holdings.discounted(e.id) or not any(is_cast_under(v, e) for v in (one, other))
+            for e in epochs
+        )
+    return holdings.accused.written(author, one.member, rule_of(one)) >= PROOFS_OF_RULE_MAX[rule_of(one)]
 
 
-def doubtful(holdings: Holdings, permit: AnyRecord) -> tuple[str, ...]:
-    """Members shown to have cast two votes without whom a permit has no quorum: nothing is started under it."""
-    epoch = holdings.epochs.get(permit.body.epoch)
-    votes = [vote for i in permit.body.votes if (vote := holdings.get(i)) is not None]
-    return doubtful_voters(votes, epoch, holdings.discounted(epoch.id)) if epoch is not None else ()
+def _is_about_something(holdings: Holdings, one: AnyRecord, other: AnyRecord) -> bool:
+    """Whether both asks are of the member's own intent, and both actuations of a permit of its own, as held here.
+
+    What may still come is waited for. So nobody uses up what is written against it with words about nothing.
+    """
+    match one.body:
+        case Ask():
+            intent = holdings.get(one.body.intent)
+            return intent is not None and intent.member == one.member
+        case Actuation():
+            permits = (holdings.get(each.body.permit) for each in (one, other))
+            return all(
+                p is not None and isinstance(p.body, Permit) and p.member == one.member for p in permits
+            )
+        case _:
+            return True
 
 
-def proofs_held(holdings: Holdings) -> dict[str, list[dict[str, Any]]]:
-    """The proofs that are held, by the member that they are against, in the order of their ids."""
-    held: dict[str, list[dict[str, Any]]] = {}
-    for record in holdings.state.of_kind("misbehaviour"):
-        body = record.body
-        for member in accused_by(body) if isinstance(body, Misbehaviour) else ():
-            shown = {"id": record.id.hex(), "rule": body.rule, "by": record.member, "at": record.header.at}
-            held.setdefault(member, []).append(shown)
+def proofs_held(holdings: Holdings) -> dict[str, dict[str, Any]]:
+    """Of each member that proofs are held against: how many there are, and the first few by id."""
+    held: dict[str, dict[str, Any]] = {}
+    for member, ids in holdings.accused.proofs().items():
+        first = [holdings.state.get(i) for i in sorted(ids)[:PROOFS_SHOWN_MAX]]
+        held[member] = {
+            "count": len(ids),
+            "proofs": [
+                {"id": r.id.hex(), "rule": r.body.rule, "by": r.member, "at": r.header.at}
+                for r in first
+                if r is not None
+            ],
+        }
     return held

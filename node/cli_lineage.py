@@ -142,7 +142,11 @@ def _say_lineage(out: Console, said: Any) -> None:
 @reported
 def export(
     name: Annotated[
-        str, typer.Argument(metavar="ASSET", help="An asset, or the id of an actuation, permit or refusal.")
+        str,
+        typer.Argument(
+            metavar="ASSET",
+            help="An asset, or the id of an actuation, permit, refusal or proof of misbehaviour.",
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The bundle to write.")],
     partition: PartitionOption = None,
@@ -299,3 +303,5 @@ def _say_report(out: Console, report: Report, pinned: Roots, found: str) -> None
     for target in report.targets:
         what = " ".join(target.get(name, "") for name in ("outcome", "kind", "asset", "partition"))
         out.print(f"Target: {' '.join(what.split())} by {target['member']} ({short(target['id'])})")
+        if target.get("accused"):
+            out.print(f"  It shows that {target['accused']} contradicted itself: {target['rule']}.")

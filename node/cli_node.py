@@ -280,8 +280,10 @@ def _say_status(out: Console, said: Any) -> None:
         "",
     )
     for each in said["members"]:
-        if each["misbehaviour"]:
-            _say_misbehaviour(out, each)
+        if each["misbehaviour"]["count"]:
+            _say_misbehaviour(out, each["member"], each["misbehaviour"], counted=each["counted"])
+    for name, proofs in said["misbehaviour_of_others"].items():
+        _say_misbehaviour(out, name, proofs, counted=True)
     listed = ", ".join(f"{count} {standing}" for standing, count in said["intents"].items())
     out.print(f"Own intents: {listed or 'none'}.")
     for each in said["waiting"]:
@@ -294,14 +296,14 @@ def _say_status(out: Console, said: Any) -> None:
         out.print("`comity waiting` says why, and what to do.")
 
 
-def _say_misbehaviour(out: Console, member: Any) -> None:
-    proofs = member["misbehaviour"]
+def _say_misbehaviour(out: Console, member: str, said: Any, *, counted: bool) -> None:
+    proofs = said["proofs"]
     rules = ", ".join(sorted({each["rule"] for each in proofs}))
-    counted = "" if member["counted"] else "; its votes make up no quorum before the next epoch"
-    out.print(
-        f"{member['member']} is shown to have contradicted itself ({rules}): {len(proofs)} proofs held{counted}."
-    )
-    out.print(f"`comity lineage export {short(proofs[0]['id'])}` gives the first, for anybody to verify.")
+    held = "1 proof is held" if said["count"] == 1 else f"{said['count']} proofs are held"
+    without = "" if counted else "; its votes make up no quorum before the next epoch"
+    out.print(f"{member} is shown to have contradicted itself ({rules}): {held}{without}.")
+    first = short(proofs[0]["id"])
+    out.print(f"For anybody to verify: comity lineage export {first} --out proof.bundle")
 
 
 @config.command("check", epilog=examples("comity config check", "comity config check --home HOME"))

@@ -35,7 +35,7 @@ from comity.node.accusing import proofs_to_publish
 from comity.node.certificates import certificate_records
 from comity.node.clock import Clock
 from comity.node.heads import heads_among
-from comity.node.portions import Brought, are_dear, next_portion
+from comity.node.portions import FRAME_RECORDS_BYTES_MAX, Brought, are_dear, in_frames, next_portion
 from comity.node.store import Cursor, Store, slot_subject
 from comity.protocol.contradictions import Slot, slot_of
 from comity.protocol.envelope import SignedRecord, decode_record
@@ -59,15 +59,12 @@ from comity.protocol.frames import (
     encode_frame,
 )
 from comity.protocol.identifiers import DIGEST_BYTES
-from comity.protocol.limits import FRAME_BYTES_MAX, PAGE_BYTES_MAX, PAGE_RECORDS_MAX
+from comity.protocol.limits import PAGE_BYTES_MAX, PAGE_RECORDS_MAX
 from comity.protocol.verified import VerifiedRecord
 
 AnyRecord: TypeAlias = VerifiedRecord[Any]
 
 log = structlog.get_logger("comity.node")
-
-_FRAME_MARGIN: Final = 65_536
-"""Room in a frame for everything but the records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +284,7 @@ class Core:
                 continue
             data = record.encoded()
             size += len(data) + 8
-            if size > FRAME_BYTES_MAX - _FRAME_MARGIN:
+            if size > FRAME_RECORDS_BYTES_MAX:
                 break
             chosen.append(data)
         return tuple(chosen)
@@ -300,7 +297,7 @@ class Core:
         except DecodeError:
             self.request(Declined(member, ask, "answer_unreadable"))
             return
-        if vote is not None:
+        if vote is not None and vote.header.kind == "vote":
             self.request(VoteArrived(ask, vote))
         elif isinstance(answer, DeclineFrame):
             self.request(Declined(member, ask, answer.code, answer.missing))
@@ -403,11 +400,18 @@ class Core:
         self._wake_for_epoch()
 
     def admit(
-        self, records: Iterable[SignedRecord], *, own: bool = False, source: str = "", tell: bool = True
+        self,
+        records: Iterable[SignedRecord],
+        *,
+        own: bool = False,
+        source: str = "",
+        tell: bool = True,
+        durable: bool = False,
     ) -> Admission:
         """Verify and keep records, raise heads, and let deferred intents look again.
 
         Args:
+            durable: whether they are on disk when this returns. What speaks against something always is.
             tell: whether they look at once; otherwise at `tell_news`.
         """
         offered = list(records)
@@ -417,9 +421,9 @@ class Core:
         held = (self.holdings.peek(record.id) for record in offered if record.header.kind == "actuation")
         made = {record.id: record for record in (*admission.admitted, *held) if record is not None}
         if kept or made:
-            adverse = any(record.is_adverse() for record in admission.admitted)
+            durable = durable or any(record.is_adverse() for record in admission.admitted)
             heads = list(heads_among(self.holdings, self.coalition, made.values()))
-            with self.store.batch(durable=adverse):
+            with self.store.batch(durable=durable):
                 self.store.put(kept, own=own)
                 for head in heads:
                     self.store.raise_head(head)
@@ -474,9 +478,8 @@ class Core:
                 set(members if members is not None else self.holdings.epoch.members) - {self.identity.member}
             )
         )
-        if others and admission.admitted:
-            frame = encode_frame(OfferFrame(records=tuple(r.record.encoded() for r in admission.admitted)))
-            self.outbox.append(OutgoingOffer(frame, others))
+        for offered in in_frames(r.record.encoded() for r in admission.admitted) if others else ():
+            self.outbox.append(OutgoingOffer(encode_frame(OfferFrame(records=offered)), others))
         return admission
 
     # Intents

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from comity.protocol.envelope import SignedRecord, decode_record
+from comity.protocol.limits import FRAME_BYTES_MAX
 
 PORTION_RECORDS_MAX: Final = 16
 """Records that are admitted before whoever waits has a turn: some milliseconds, and one flush to the disk."""
+FRAME_RECORDS_BYTES_MAX: Final = FRAME_BYTES_MAX - 65_536
+"""Room in a frame for records, beside everything else in it."""
 _RULED: Final = frozenset({"owner_policy", "policy"})
 """Kinds whose records are compiled: the dearest to admit, up to a fifth of a second."""
 
@@ -24,6 +27,20 @@ class Brought:
 
     records: tuple[bytes, ...]
     answer: bytes | None
+
+
+def in_frames(records: Iterable[bytes]) -> Iterator[tuple[bytes, ...]]:
+    """Records in lists, each of which a frame has room for."""
+    portion: list[bytes] = []
+    size = 0
+    for record in records:
+        if portion and size + len(record) > FRAME_RECORDS_BYTES_MAX:
+            yield tuple(portion)
+            portion, size = [], 0
+        portion.append(record)
+        size += len(record) + 8
+    if portion:
+        yield tuple(portion)
 
 
 def are_dear(records: Iterable[SignedRecord]) -> bool:

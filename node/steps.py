@@ -17,9 +17,9 @@ import msgspec
 from comity.attestation.authoring import NO_SALT
 from comity.attestation.evidence import binding_of
 from comity.attestation.requester import Pursuit
-from comity.node.accusing import doubtful
 from comity.node.core import Core
 from comity.node.forms import ContextForm, OutputForm, PermittedOutput, StepAnswer, StepForm, TermForm
+from comity.node.permit_use import doubtful, is_spoken_against
 from comity.node.problems import Refused
 from comity.node.sentences import cause_sentence, need_sentence, obligation_sentence
 from comity.node.store import IntentRow
@@ -358,13 +358,15 @@ def _resumable(core: Core, drafted: Draft, form: StepForm) -> bytes | None:
 
 
 def _wants_asking(core: Core, intent: bytes) -> bool:
-    """A permit that ran out unused, or that stands on who is shown to have voted twice, is asked for again."""
+    """A permit that ran out unused, or that carries no more, is asked for again."""
     pursuit = core.requester.pursuit(intent)
+    if pursuit is None or pursuit.standing != "permitted" or pursuit.permit is None:
+        return False
+    permit = pursuit.permit
     return (
-        pursuit is not None
-        and pursuit.standing == "permitted"
-        and pursuit.permit is not None
-        and (core.clock.now() >= pursuit.permit.body.expires or bool(doubtful(core.holdings, pursuit.permit)))
+        core.clock.now() >= permit.body.expires
+        or bool(doubtful(core.holdings, permit))
+        or is_spoken_against(core.holdings, pursuit.intent, permit)
     )
 
 

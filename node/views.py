@@ -97,7 +97,7 @@ def status(
                 "self": name == me.member,
                 "since": core.clock.started if name == me.member else _since(name, reachable, seen),
                 "counted": name not in core.holdings.discounted(epoch.id),
-                "misbehaviour": proofs.get(name, []),
+                "misbehaviour": proofs.get(name, {"count": 0, "proofs": []}),
                 "nodes": [
                     {"node": node, "connected": each.connected, "since": each.since}
                     for node, each in sorted(seen.items())
@@ -106,6 +106,7 @@ def status(
             }
             for name in sorted(epoch.members)
         ],
+        "misbehaviour_of_others": {n: each for n, each in proofs.items() if n not in epoch.members},
         "quorum": epoch.quorum,
         "reachable": len(reachable),
         "quorum_reachable": len(reachable) >= epoch.quorum,

@@ -15,8 +15,7 @@ from comity.attestation.authoring import NO_SALT
 from comity.attestation.findings import Finding, refuse
 from comity.attestation.lineage import Epochs, actuation_problem, claim_for, state_after
 from comity.attestation.speaking import Speakers
-from comity.attestation.voter import adverse_to, build_case
-from comity.node.accusing import doubtful
+from comity.attestation.voter import adverse_to
 from comity.node.certificates import certificate_records
 from comity.node.core import Core
 from comity.node.forms import (
@@ -28,6 +27,7 @@ from comity.node.forms import (
     StartForm,
     TermForm,
 )
+from comity.node.permit_use import doubtful, is_spoken_against
 from comity.node.problems import Refused
 from comity.node.steps import asset_id, cause_form
 from comity.node.store import Withheld
@@ -111,17 +111,7 @@ def _permitted(
 
 def _require_nothing_adverse(core: Core, intent: AnyRecord, permit: AnyRecord) -> None:
     """Whoever holds a revocation refuses an unstarted permit at once (docs/spec/decision.md section 7)."""
-    ask = core.holdings.get(permit.body.ask)
-    if ask is None:
-        raise Refused("not_permitted", "the permit's ask is gone")
-    governance = core.holdings.governance()
-    if governance is None:
-        raise Refused("governance_missing", "taxonomy or policies of the epoch have not arrived yet", 503)
-    relied = {i: r for i in ask.body.relied if (r := core.holdings.get(i)) is not None}
-    case = build_case(governance, core.holdings, intent, ask, relied)
-    adverse = weigh_adverse(case.candidates, intent, ask, relied, case.known, case.speakers())
-    known = {i for vote in permit.body.votes if (v := core.holdings.get(vote)) for i in v.body.adverse}
-    if set(adverse.ids) - known:
+    if is_spoken_against(core.holdings, intent, permit):
         raise Refused("adverse_held", "a record that came after the decision speaks against it")
 
 
@@ -138,6 +128,11 @@ def _require_free_slot(core: Core, intent: AnyRecord, asset: str, partition: str
                     f"another run made generation {heads[0].generation if heads else 0} of {asset} meanwhile",
                     hint="run the step again: it asks for the next generation",
                 )
+            slot = (core.identity.member, asset, partition, item.generation)
+            if core.holdings.promoted_in(slot):
+                # One that is no head, for instance since the asset lay in another member's namespace for a while.
+                what = f"generation {item.generation} of {asset} was made already, and does not count as its newest"
+                raise Refused("slot_taken", what, hint="the writers of the asset agree on whose it is")
 
 
 def start(core: Core, form: StartForm) -> StartAnswer:
@@ -347,7 +342,7 @@ def actuate(core: Core, form: ActuationForm) -> ActuationAnswer:
     _require_free_slot(core, intent, asset, form.partition)
     _require_nothing_adverse(core, intent, permit)
     record = _actuation(core, form, asset, started, permit, intent)
-    verified = core.admit([record], own=True)
+    verified = core.admit([record], own=True, durable=True)
     if verified.rejected:
         raise Refused("actuation_unwritable", str(verified.rejected[0][1]), 422)
     core.store.save_withheld(

@@ -58,13 +58,17 @@ def contradict(one: AnyRecord, other: AnyRecord) -> bool:
     return said is not None and said == said_once(other) and one.id != other.id
 
 
+def rule_of(record: AnyRecord) -> str:
+    """The rule of two records of which this is one; empty for a kind of which there may be many."""
+    return next((rule for rule, kind in RULES.items() if kind == record.header.kind), "")
+
+
 def proof_of(one: AnyRecord, other: AnyRecord) -> Misbehaviour | None:
     """The body of the proof that two records contradict each other; None where both do not fit into one."""
     if not contradict(one, other):
         return None
-    rule = next(rule for rule, kind in RULES.items() if kind == one.header.kind)
     records = tuple(r.record.encoded() for r in sorted((one, other), key=lambda r: r.id))
-    body = Misbehaviour(salt=bytes(SALT_BYTES), rule=rule, records=records)
+    body = Misbehaviour(salt=bytes(SALT_BYTES), rule=rule_of(one), records=records)
     return body if len(encode(body)) <= BODY_BYTES_MAX else None
 
 

@@ -65,6 +65,11 @@ TERMS_MAX: Final = 32
 RELIED_MAX: Final = 256
 ASK_BYTES_MAX: Final = 1_048_576
 VOTE_BYTES_MAX: Final = 65_536
+ASK_BODY_BYTES_MAX: Final = 65_536
+"""The body of an ask names `RELIED_MAX` records: some 9 kB."""
+ACTUATION_BYTES_MAX: Final = 491_520
+"""The body of an actuation, with `COLUMNS_MAX` names of columns some 300 kB. Two of them, whole, fit into the proof
+that they contradict each other, as two votes and two asks do: nobody escapes one by padding."""
 ADVERSE_PER_VOTE_MAX: Final = 32
 ADVERSE_PER_SUBJECT_MAX: Final = 64
 """Adverse records of one member about one record that are looked at: twice what a vote can name."""

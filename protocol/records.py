@@ -13,7 +13,12 @@ from comity.protocol import accountability, execution, governance
 from comity.protocol.encoding import Form, decode
 from comity.protocol.envelope import SignedRecord
 from comity.protocol.errors import DecodeError
-from comity.protocol.limits import ASK_BYTES_MAX, BODY_BYTES_MAX, VOTE_BYTES_MAX
+from comity.protocol.limits import (
+    ACTUATION_BYTES_MAX,
+    ASK_BODY_BYTES_MAX,
+    BODY_BYTES_MAX,
+    VOTE_BYTES_MAX,
+)
 
 Body: TypeAlias = Form
 B = TypeVar("B", bound=Form)
@@ -46,7 +51,11 @@ BODIES: Final[Mapping[str, type[Form]]] = MappingProxyType(
 )
 """The kinds that have a schema in this version; the others are named in the table and not yet accepted."""
 
-_BYTES_MAX: Final = {"vote": VOTE_BYTES_MAX, "ask": ASK_BYTES_MAX}
+_BYTES_MAX: Final = {
+    "vote": VOTE_BYTES_MAX,
+    "ask": ASK_BODY_BYTES_MAX,
+    "actuation": ACTUATION_BYTES_MAX,
+}
 
 
 def decode_body(record: SignedRecord) -> Form:

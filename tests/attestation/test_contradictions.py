@@ -11,14 +11,17 @@ import pytest
 
 from comity.attestation.authoring import NO_SALT, Author
 from comity.attestation.holdings import CONTRADICTIONS_MAX, Holdings
+from comity.attestation.signing import sign_record
 from comity.protocol.accountability import Misbehaviour
 from comity.protocol.contradictions import accused_by, contradict, proof_of
-from comity.protocol.envelope import SignedRecord, assemble, decode_record
+from comity.protocol.encoding import decode_value, encode
+from comity.protocol.envelope import SignedRecord, assemble, body_reference, decode_record
 from comity.protocol.errors import VerificationError
 from comity.protocol.identifiers import sha256
+from comity.protocol.limits import ACTUATION_BYTES_MAX, ASK_BODY_BYTES_MAX, VOTE_BYTES_MAX
 from comity.protocol.verified import VerifiedRecord
 from stories import permit_of
-from world import ENGINE, INSTITUTE, NORTH, SOUTH, START, World
+from world import BOARD, ENGINE, INSTITUTE, NORTH, SOUTH, START, YEAR, Organization, World
 
 
 class Said:
@@ -206,6 +209,79 @@ def test_who_contradicts_itself_without_end_fills_nothing() -> None:
     holdings = holdings_of(said.world)
     holdings.admit(votes)
     assert len(holdings.take_contradictions()) == CONTRADICTIONS_MAX
+    north = said.world[NORTH]
+    other = said.world.decide(north.intent("plain/n")).votes[BOARD]
+    body = msgspec.structs.replace(other.body, salt=NO_SALT, expires=other.body.expires - 1)
+    twin = said.world[BOARD].node.write("vote", body, START, subject=(body.intent,))
+    holdings = holdings_of(said.world)
+    holdings.admit([other.record, twin, *votes])
+    assert BOARD in {one.member for one, _ in holdings.take_contradictions()}
+
+
+def test_a_record_that_shows_nothing_is_no_proof_of_anything() -> None:
+    """A liar that publishes one of a rule which nobody knows, about its own two votes, is proven all the same."""
+    said = Said()
+    votes = [said.vote.record, said.another_vote()]
+    blank = said.proof(*votes, rule="two_of_something", records=(b"", b""))
+    for ordered in permutations([blank, *votes]):
+        holdings = holdings_of(said.world)
+        holdings.admit(ordered)
+        (pair,) = holdings.take_contradictions()
+        assert {record.id for record in pair} == {vote.id for vote in votes}
+
+
+def test_a_key_that_counts_no_more_discounts_nobody() -> None:
+    """Neither a vote under another epoch, nor of before it, nor of a key that it does not have."""
+    said = Said()
+    epoch = said.world.genesis.id
+    for changes in ({"epoch": sha256(b"other")}, {"t": START - 2 * YEAR}):
+        one, other = (said.another_vote(**changes, expires=START + number) for number in (1, 2))
+        holdings = holdings_of(said.world)
+        assert holdings.admit([said.proof(one, other)]).admitted
+        assert holdings.discounted(epoch) == frozenset(), changes
+    lapsed = said.world[SOUTH].certify("n2", not_after=START)
+    by = said.world[SOUTH].node_author("n2", lapsed)
+    one, other = (said.another_vote(by, expires=START + number) for number in (1, 2))
+    holdings = holdings_of(said.world)
+    assert holdings.admit([lapsed, said.proof(one, other)]).admitted
+    assert holdings.discounted(epoch) == frozenset()
+    assert holdings.discounted(sha256(b"no epoch")) == frozenset()
+
+
+def test_two_of_the_largest_fit_into_a_proof() -> None:
+    """Nobody escapes a proof by padding what it says with fields of a later version."""
+    said = Said()
+    institute = said.institute
+    made = institute.holdings.get(institute.actuate(permit_of(said.world, institute.intent("plain/b"))).id)
+    assert made is not None
+    largest = {
+        "vote": (said.vote, said.world[SOUTH]),
+        "ask": (said.pursuit.ask, institute),
+        "actuation": (made, institute),
+    }
+    for kind, (record, author) in largest.items():
+        twins = [padded(record.record, author, extra) for extra in (0, 1)]
+        one, other = (said.held(twin) for twin in twins)
+        assert contradict(one, other), kind
+        assert proof_of(one, other) is not None, kind
+        too_large = padded(record.record, author, -1)
+        assert institute.holdings.admit([too_large]).rejected, kind
+
+
+def padded(record: SignedRecord, author: Organization, extra: int) -> SignedRecord:
+    """The record with one field more, so that its body is as long as may be; with -1 a byte longer."""
+    limit = {"vote": VOTE_BYTES_MAX, "ask": ASK_BODY_BYTES_MAX, "actuation": ACTUATION_BYTES_MAX}[
+        record.header.kind
+    ]
+    fields: Any = decode_value(record.body_bytes or b"", limit)
+    wide = len(encode({**fields, "zz": bytes(70_000)})) - 70_000
+    room = limit - wide - (2 if limit == VOTE_BYTES_MAX else 0) + (1 if extra < 0 else 0)
+    if limit == VOTE_BYTES_MAX:
+        room = limit - len(encode({**fields, "zz": bytes(300)})) + 300 + (1 if extra < 0 else 0)
+    body = encode({**fields, "zz": bytes([max(extra, 0)]) * room})
+    assert len(body) == limit + (1 if extra < 0 else 0)
+    header = msgspec.structs.replace(record.header, body=body_reference(body))
+    return sign_record(header, body, author.node.signer)
 
 
 def test_what_a_proof_shows_is_read_from_its_own_records() -> None:

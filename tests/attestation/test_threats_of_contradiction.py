@@ -11,6 +11,7 @@ import pytest
 from comity.attestation.authoring import NO_SALT
 from comity.attestation.exporting import export_bundle
 from comity.attestation.offline import verify_bundle
+from comity.attestation.requester import VoteArrived
 from comity.attestation.roots import Roots
 from comity.attestation.tally import (
     Permitted,
@@ -262,6 +263,17 @@ def test_nobody_waits_for_a_vote_that_makes_up_no_quorum() -> None:
         assert isinstance(found, Permitted)
         more = could_be_more(found, votes, pursuit.ask, pursuit.intent, epoch, silent, doubted)
         assert more is not bool(doubted)
+
+
+def test_what_comes_as_a_vote_and_is_none_is_not_held() -> None:
+    world = World()
+    north = world[NORTH]
+    pursuit = world.decide(north.intent("plain/a"), down=[SOUTH, BOARD])
+    revocation = world[SOUTH].revoke(world[SOUTH].certificate.id)
+    assert pursuit.ask is not None
+    pursuit.standing = "asking"
+    assert north.requester.handle(START + 1, VoteArrived(pursuit.ask.id, revocation)) == ()
+    assert north.holdings.peek(revocation.id) is None
 
 
 def test_an_epoch_that_all_sign_counts_its_votes_again() -> None:

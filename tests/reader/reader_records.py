@@ -25,7 +25,8 @@ from reader_forms import (  # type: ignore[import-not-found]
 )
 
 RECORD_BYTES_MAX = 1_318_912
-HEADER_BYTES_MAX, BODY_BYTES_MAX, VOTE_BYTES_MAX = 8_192, 1 << 20, 65_536
+HEADER_BYTES_MAX, BODY_BYTES_MAX = 8_192, 1 << 20
+SMALLER = {"vote": 65_536, "ask": 65_536, "actuation": 491_520}
 SIGNATURES_MAX = 64
 
 
@@ -90,7 +91,7 @@ def read_record(data: bytes) -> Record:
 def read_body(record: Record) -> Record:
     """The record with its body, a form of its kind (section 5)."""
     form = KINDS[record.kind][2]
-    limit = VOTE_BYTES_MAX if record.kind == "vote" else BODY_BYTES_MAX
+    limit = SMALLER.get(record.kind, BODY_BYTES_MAX)
     clear = record.header["body"]["form"] == "clear" and 0 < len(record.body_bytes) <= limit
     need(form in FORMS and clear, "record_unreadable", record)
     try:
