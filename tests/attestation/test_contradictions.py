@@ -234,7 +234,8 @@ def test_a_key_that_counts_no_more_discounts_nobody() -> None:
     """Neither a vote under another epoch, nor of before it, nor of a key that it does not have."""
     said = Said()
     epoch = said.world.genesis.id
-    for changes in ({"epoch": sha256(b"other")}, {"t": START - 2 * YEAR}):
+    others: tuple[dict[str, Any], ...] = ({"epoch": sha256(b"other")}, {"t": START - 2 * YEAR})
+    for changes in others:
         one, other = (said.another_vote(**changes, expires=START + number) for number in (1, 2))
         holdings = holdings_of(said.world)
         assert holdings.admit([said.proof(one, other)]).admitted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -250,7 +250,7 @@ async def test_what_was_promoted_is_on_disk_before_anybody_hears_of_it(
     original = MemoryStore.batch
 
     @contextmanager
-    def watched(store: MemoryStore, *, durable: bool = False) -> Iterator[None]:
+    def watched(store: MemoryStore, *, durable: bool = False) -> Generator[None]:
         before = set(store.ids(bytes(32), b"\xff" * 32, 1_000_000))
         with original(store, durable=durable):
             yield
