@@ -27,6 +27,7 @@ from comity.protocol.identifiers import (
 )
 from comity.protocol.limits import (
     ADVERSE_PER_VOTE_MAX,
+    CLAIMS_MAX,
     CLASSES_MAX,
     COLUMNS_MAX,
     INPUTS_PER_CLASS_MAX,
@@ -35,6 +36,7 @@ from comity.protocol.limits import (
     OWNERS_MAX,
     RELIED_MAX,
     SCOPES_MAX,
+    SEALED_SHARE_BYTES_MAX,
 )
 from comity.protocol.outcome import Cause, Extent, Mode, Obligation, Outcome, Parameter
 
@@ -184,6 +186,32 @@ class Attestation(Form, frozen=True):
     challenges: Annotated[tuple[Digest, ...], msgspec.Meta(max_length=MEMBERS_MAX)] = ()
     blob: Annotated[bytes, msgspec.Meta(max_length=65_536)] = b""
     endorsements: Annotated[tuple[Digest, ...], msgspec.Meta(max_length=16)] = ()
+    critical: tuple[ShortText, ...] = ()
+
+
+class Appraisal(Form, frozen=True):
+    """What a member finds of evidence (RFC 9334, section 8.4): a result in the manner of EAR.
+
+    `claims` are those of the trustworthiness vector of AR4SI, such as `executables` or `hardware`, from -128 to 127.
+    The header's outcome is their summary, its subject the evidence.
+    """
+
+    salt: Salt
+    attestation: Digest
+    tier: Annotated[int, msgspec.Meta(ge=0, le=3)]
+    claims: Annotated[
+        dict[Code, Annotated[int, msgspec.Meta(ge=-128, le=127)]], msgspec.Meta(max_length=CLAIMS_MAX)
+    ] = {}  # noqa: RUF012  # msgspec copies it
+    fresh: bool = False
+    endorsements: Annotated[tuple[Digest, ...], msgspec.Meta(max_length=16)] = ()
+    critical: tuple[ShortText, ...] = ()
+
+
+class Challenge(Form, frozen=True):
+    """Random bytes of a member that evidence of the next minute names, so that it was not prepared ahead."""
+
+    salt: Salt
+    nonce: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
     critical: tuple[ShortText, ...] = ()
 
 
@@ -378,4 +406,22 @@ class Transition(Form, frozen=True):
     not_after: Timestamp
     purpose: ShortText = ""
     tier_to: Annotated[int, msgspec.Meta(ge=0, le=3)] = 0
+    critical: tuple[ShortText, ...] = ()
+
+
+class ShareRelease(Form, frozen=True):
+    """A holder gives its share of the key of one version of an asset to the context that runs the work of a permit.
+
+    `version` is the actuation whose content the key opens, `context_key` the key that the evidence binds and that the
+    share is sealed to, `commitment` the SHA-256 of the share. Written before the share is sent.
+    """
+
+    salt: Salt
+    intent: Digest
+    permit: Digest
+    version: Digest
+    context_key: Annotated[bytes, msgspec.Meta(min_length=1, max_length=4_096)]
+    index: Annotated[int, msgspec.Meta(ge=0, le=MEMBERS_MAX)]
+    commitment: Digest
+    sealed: Annotated[bytes, msgspec.Meta(min_length=1, max_length=SEALED_SHARE_BYTES_MAX)]
     critical: tuple[ShortText, ...] = ()

@@ -25,8 +25,10 @@ from comity.protocol.identifiers import (
     Timestamp,
 )
 from comity.protocol.limits import (
+    ADDRESSES_MAX,
     CHAIN_MAX,
     COLUMNS_MAX,
+    ENDORSEMENT_BYTES_MAX,
     ENGINES_MAX,
     MEMBERS_MAX,
     NAMESPACES_PER_MEMBER_MAX,
@@ -37,6 +39,7 @@ from comity.protocol.limits import (
     SCOPES_MAX,
     STRING_BYTES_MAX,
 )
+from comity.protocol.outcome import Parameter
 
 Salt: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=SALT_BYTES, max_length=SALT_BYTES)]
 Suite: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9+-]{0,31}\Z")]
@@ -234,6 +237,58 @@ class Revocation(Form, frozen=True):
     salt: Salt
     reason: Code
     compromised_since: Timestamp = 0
+    critical: tuple[ShortText, ...] = ()
+
+
+class Suspension(Form, frozen=True):
+    """The record that the header's subject names counts no more, as if it were revoked, until a time."""
+
+    salt: Salt
+    reason: Code
+    until: Timestamp
+    critical: tuple[ShortText, ...] = ()
+
+
+class Address(Form, frozen=True):
+    """Where a node can be reached. Of several of one node the one with the highest number holds."""
+
+    salt: Salt
+    addresses: Annotated[tuple[ShortText, ...], msgspec.Meta(min_length=1, max_length=ADDRESSES_MAX)]
+    not_after: Timestamp
+    critical: tuple[ShortText, ...] = ()
+
+
+class Acknowledgement(Form, frozen=True):
+    """The node's organization holds the adverse records that the header's subject names, on disk."""
+
+    salt: Salt
+    critical: tuple[ShortText, ...] = ()
+
+
+class Comment(Form, frozen=True):
+    """Somebody's remark on the records that the header's subject names, in a code and parameters.
+
+    It has no free text: what people write may be personal, and a governance record is never erased.
+    """
+
+    salt: Salt
+    code: Code
+    parameters: Annotated[dict[ShortText, Parameter], msgspec.Meta(max_length=16)] = {}  # noqa: RUF012  # msgspec copies it
+    critical: tuple[ShortText, ...] = ()
+
+
+class Endorsement(Form, frozen=True):
+    """What a maker of hardware, or an appraiser, says of a kind of execution context (RFC 9334, section 8.2).
+
+    Certificates, revocation lists and status of firmware, by which evidence of type `type` is appraised.
+    """
+
+    salt: Salt
+    type: Literal["tpm2", "snp", "snp_vtpm", "tdx", "nitro"]
+    media_type: ShortText
+    blob: Annotated[bytes, msgspec.Meta(min_length=1, max_length=ENDORSEMENT_BYTES_MAX)]
+    not_before: Timestamp
+    not_after: Timestamp
     critical: tuple[ShortText, ...] = ()
 
 

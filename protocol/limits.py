@@ -86,6 +86,20 @@ ASK_AGE_S_MAX: Final = 7 * 24 * 3_600
 ASK_BACKOFF_S_MIN: Final = 10
 ASK_BACKOFF_S_MAX: Final = 600
 
+# Evidence
+ENDORSEMENT_BYTES_MAX: Final = 262_144
+"""A chain of certificates with its revocation lists, of the largest vendor some 100 kB."""
+CLAIMS_MAX: Final = 16
+"""Claims of one appraisal: the trustworthiness vector of AR4SI has eight."""
+SEALED_SHARE_BYTES_MAX: Final = 4_096
+"""One share of a key, sealed: with a post-quantum encapsulation some 1,200 bytes."""
+SIGNED_NOTE_BYTES_MAX: Final = 4_096
+"""A signature of the largest suite foreseen, as on records."""
+
+# Reach
+ADDRESSES_MAX: Final = 16
+"""Addresses of one node."""
+
 # Credentials
 CHAIN_MAX: Final = 8
 """Links from the taxonomy to the subject."""
