@@ -19,7 +19,7 @@ from comity.attestation.speaking import Speakers, is_report, may_report, way_up
 from comity.protocol.accountability import Misbehaviour
 from comity.protocol.contradictions import slot_of
 from comity.protocol.execution import Observation
-from comity.protocol.governance import Credential, OwnerPolicy
+from comity.protocol.governance import Credential, OwnerPolicy, Suspension
 from comity.protocol.limits import ADVERSE_PER_VOTE_MAX, CHAIN_MAX
 from comity.protocol.state import number_key
 from comity.protocol.verified import VerifiedRecord
@@ -124,7 +124,8 @@ def weigh_adverse(
     places = _Places(relied.values())
     # The relied among themselves too: whoever judges again sees those pairs.
     whole = {**{r.id: r for r in candidates}, **relied}
-    silent = _taken_back(whole, relied, speakers.links)
+    t = ask.body.t if ask is not None else None
+    silent = _taken_back(whole, relied, speakers.links, t)
     ordered = [whole[i] for i in sorted(whole) if i not in silent]
     fallen: frozenset[bytes] = frozenset()
     # Reports last: what was taken back, or rests on what has fallen by then, is said no more.
@@ -138,7 +139,7 @@ def weigh_adverse(
             if isinstance(record.body, Misbehaviour):
                 hit = _prove(record, relied, ask, effects)
             elif record.is_adverse():
-                hit = _count(record, concerned, everything, speakers, effects)
+                hit = _count(record, concerned, everything, speakers, effects, t)
             else:
                 hit = places.effect_of(record, effects)
             if hit and record.id not in relied:
@@ -151,7 +152,10 @@ def weigh_adverse(
 
 
 def _taken_back(
-    whole: Mapping[bytes, AnyRecord], relied: Mapping[bytes, AnyRecord], links: Mapping[bytes, AnyRecord]
+    whole: Mapping[bytes, AnyRecord],
+    relied: Mapping[bytes, AnyRecord],
+    links: Mapping[bytes, AnyRecord],
+    t: int | None,
 ) -> frozenset[bytes]:
     """The reports among the candidates that were taken back, or whose author's authority was.
 
@@ -168,7 +172,7 @@ def _taken_back(
         if record_id in relied or not is_report(record):
             continue
         way = way_up(record, links)
-        if any(takes_back(said, step, links) for step in way for said in about.get(step.id, ())):
+        if any(takes_back(said, step, links, t) for step in way for said in about.get(step.id, ())):
             silent.add(record_id)
     return frozenset(silent)
 
@@ -214,6 +218,7 @@ def _count(
     everything: Mapping[bytes, AnyRecord],
     speakers: Speakers,
     effects: _Effects,
+    t: int | None,
 ) -> bool:
     """What one adverse record does to the records that it names, where its author is entitled to it."""
     hit = False
@@ -222,7 +227,7 @@ def _count(
         if subject not in concerned or target is None:
             continue
         if record.header.kind in _TAKING_BACK:
-            if takes_back(record, target, everything):
+            if takes_back(record, target, everything, t):
                 effects.struck[subject] = "revoked" if record.header.kind == "revocation" else "suspended"
                 hit = True
         elif record.header.outcome is not None and may_report(record, target, speakers):
@@ -273,15 +278,20 @@ def _strike_below(relied: Iterable[AnyRecord], struck: dict[bytes, str]) -> None
             struck[record.id] = struck[record.authority or b""]
 
 
-def takes_back(record: AnyRecord, target: AnyRecord, everything: Mapping[bytes, AnyRecord]) -> bool:
-    """Whether a record revokes or suspends another that it names, and may.
+def takes_back(
+    record: AnyRecord, target: AnyRecord, everything: Mapping[bytes, AnyRecord], t: int | None
+) -> bool:
+    """Whether a record revokes another that it names, or suspends it at t, and may.
 
     Who may: the organization itself, the key that signed the target, or a key above it in its chain.
 
     Args:
         everything: records by id, among them the target's chain.
+        t: None where no time is asked about: a suspension that ends somewhen counts.
     """
     if record.header.kind not in _TAKING_BACK or target.header.kind not in _REVOCABLE:
+        return False
+    if isinstance(record.body, Suspension) and t is not None and t >= record.body.until:
         return False
     if target.id not in record.header.subject or record.member != target.member:
         return False

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 import msgspec
 import structlog
@@ -54,6 +54,10 @@ class RunningTransport(Transport, Protocol):
 
     @property
     def addresses(self) -> tuple[str, ...]: ...
+
+
+FOLLOW_EVERY_S: Final = 60.0
+"""Certificates begin and end, and suspensions end, to the minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,11 +339,12 @@ class _Surroundings:
             log.warning("coalition_not_written", detail=str(exc))
 
     async def follow(self) -> None:
-        """Refresh whenever an epoch, a certificate or a policy arrives."""
+        """Refresh whenever an epoch, a certificate or a policy arrives, and as time begins and ends them."""
         while True:
             changed = self.service.governance_changed()
             await self.refresh()
-            await changed.wait()
+            with trio.move_on_after(FOLLOW_EVERY_S):
+                await changed.wait()
 
     async def serve(self, *, task_status: trio.TaskStatus[list[str]]) -> None:
         """Serve the local API."""

@@ -453,7 +453,7 @@ def _certificates_in_force(core: Core) -> list[VerifiedRecord[NodeCertificate]]:
             continue
         if record.member not in core.holdings.epoch.members or not body.not_before <= now < body.not_after:
             continue
-        if any(takes_back(said, record, {}) for said in core.holdings.state.adverse_about({record.id})):
+        if any(takes_back(said, record, {}, now) for said in core.holdings.state.adverse_about({record.id})):
             # Only the organization's own key takes its certificate back. What others say of it, or its agents, cuts
             # nobody off.
             continue

@@ -1,6 +1,6 @@
 """Bodies of the records of a ballot: how the members agree on the epoch that follows.
 
-Spec: docs/spec/governance.md section 9.
+Spec: docs/spec/governance.md section 14.
 """
 
 from __future__ import annotations

@@ -11,16 +11,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from comity.protocol.accountability import Misbehaviour
+from comity.protocol.accountability import Cosignature, Misbehaviour
 from comity.protocol.contradictions import contradicting
 from comity.protocol.encoding import Form, decode, encode
 from comity.protocol.envelope import SignedRecord, decode_record
 from comity.protocol.errors import DecodeError
-from comity.protocol.execution import Actuation, Ask, Attestation, Permit, Refusal, Start, Vote
+from comity.protocol.execution import (
+    Actuation,
+    Appraisal,
+    Ask,
+    Attestation,
+    Permit,
+    Refusal,
+    ShareRelease,
+    Start,
+    Vote,
+)
 from comity.protocol.governance import Epoch
 from comity.protocol.identifiers import Digest
 from comity.protocol.limits import BUNDLE_BYTES_MAX, BUNDLE_RECORDS_MAX, RECORD_BYTES_MAX
@@ -88,6 +98,21 @@ def _record(data: bytes, what: str, index: int) -> SignedRecord:
         raise DecodeError(f"{what} {index}: {exc}") from exc
 
 
+_DEPENDED_ON: Final[Mapping[type[Form], tuple[str, ...]]] = {
+    Ask: ("intent", "relied"),
+    Vote: ("intent", "ask", "adverse"),
+    Permit: ("intent", "ask", "votes"),
+    Refusal: ("intent", "ask", "votes"),
+    Start: ("intent", "permit"),
+    Actuation: ("intent", "permit", "start", "inputs", "transitions", "attestation"),
+    Attestation: ("endorsements",),
+    Appraisal: ("attestation", "endorsements"),
+    ShareRelease: ("intent", "permit", "version"),
+    Cosignature: ("checkpoint",),
+}
+"""The fields that name records on which one depends."""
+
+
 def dependencies(record: VerifiedRecord[Any]) -> tuple[bytes, ...]:
     """The ids of the records without which this one cannot be checked, sorted.
 
@@ -99,26 +124,12 @@ def dependencies(record: VerifiedRecord[Any]) -> tuple[bytes, ...]:
     wanted: set[bytes] = set()
     if record.authority is not None:
         wanted.add(record.authority)
-    match body:
-        case Ask():
-            wanted.update({body.intent, *body.relied})
-        case Vote():
-            wanted.update({body.intent, body.ask, *body.adverse})
-        case Permit() | Refusal():
-            wanted.update({body.intent, body.ask, *body.votes})
-        case Start():
-            wanted.update({body.intent, body.permit})
-        case Actuation():
-            wanted.update({body.intent, body.permit, body.start, *body.inputs, *body.transitions})
-            if body.attestation is not None:
-                wanted.add(body.attestation)
-        case Attestation():
-            wanted.update(body.endorsements)
-        case Misbehaviour():
-            said = (each.header.authority for each in contradicting(body))
-            wanted.update(authority for authority in said if authority is not None)
-        case _:
-            pass
+    for name in _DEPENDED_ON.get(type(body), ()):
+        value: bytes | tuple[bytes, ...] | None = getattr(body, name)
+        wanted.update(value if isinstance(value, tuple) else () if value is None else (value,))
+    if isinstance(body, Misbehaviour):
+        shown = (each.header.authority for each in contradicting(body))
+        wanted.update(authority for authority in shown if authority is not None)
     return tuple(sorted(wanted - {record.id}))
 
 

@@ -75,14 +75,12 @@ def decode_body(record: SignedRecord) -> Form:
     """Read the body of a record in the form of its kind.
 
     Raises:
-        DecodeError: the body is absent, sealed, malformed, over the limit of its kind, or of a kind that has no
-            schema in this version; or the header has a critical field that is not known here.
+        DecodeError: the body is absent, sealed, malformed, or over the limit of its kind; or the header has a critical
+            field that is not known here.
     """
-    form = BODIES.get(record.header.kind)
-    if form is None:
-        raise DecodeError(f"records of kind {record.header.kind} are not accepted in this version")
     if record.body_bytes is None:
         raise DecodeError(f"the body of a record of kind {record.header.kind} is absent")
     if record.header.body.form != "clear":
         raise DecodeError("the body is sealed")
+    form = BODIES[record.header.kind]
     return decode(record.body_bytes, form, _BYTES_MAX.get(record.header.kind, BODY_BYTES_MAX))

@@ -213,6 +213,25 @@ def test_adverse_record_known_to_one_voter_only() -> None:
     assert world.decide(north.intent("plain/c", who="automation/old")).standing == "refused"
 
 
+def test_agent_that_is_suspended() -> None:
+    """From when a voter holds it, to before its end, and only by who may revoke."""
+    world = World()
+    north, board = world[NORTH], world[BOARD]
+    credential = north.credentials["automation/main"][1]
+    world.tell(board.suspend(credential.id, START + 100))
+    assert world.decide(north.intent("plain/a")).standing == "permitted"
+    suspension = north.suspend(credential.id, START + 100)
+    world.tell(suspension)
+    suspended = world.decide(north.intent("plain/b"))
+    assert suspended.standing == "refused"
+    assert "credential_revoked" in causes(suspended)
+    assert all(vote.body.adverse == (suspension.id,) for vote in suspended.votes.values())
+    assert world.decide(north.intent("plain/c"), now=START + 99).standing == "refused"
+    ended = world.decide(north.intent("plain/d"), now=START + 100)
+    assert ended.standing == "permitted"
+    assert all(vote.body.adverse == () for vote in ended.votes.values())
+
+
 def test_adverse_record_by_someone_not_entitled() -> None:
     """One liar's invented failure, or a revocation by another organization, blocks nobody."""
     world = World()

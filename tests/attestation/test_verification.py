@@ -77,7 +77,7 @@ def test_every_specimen_verifies(kind: str) -> None:
     assert verified.member == RECORDS[kind].header.member
     assert type(verified.body) is BODIES[kind]
     assert verified.root_key == key(verified.member).key_id
-    assert verified.is_adverse() == (kind in ("revocation", "misbehaviour"))
+    assert verified.is_adverse() == (kind in ("revocation", "suspension", "misbehaviour"))
 
 
 # Who signs what

@@ -92,3 +92,12 @@ def test_member_that_certifies_anothers_transport_key() -> None:
         if at == START:
             peers = peers_from(north_knows(world, *copies), {})
             assert {peer.name for peer in check_peers(peers, transport_key(NORTH)).values()} >= HONEST
+
+
+def test_a_suspended_node_is_a_peer_again_when_that_ends() -> None:
+    world = World()
+    certificate = world[BOARD].certificate
+    by_another = world[SOUTH].suspend(certificate.id, START + 50)
+    for until, is_peer in ((START + 1, False), (START, True)):
+        core = north_knows(world, by_another, world[BOARD].suspend(certificate.id, until))
+        assert (f"spiffe://{BOARD}/node/n1" in {peer.name for peer in peers_from(core, {})}) is is_peer

@@ -131,11 +131,6 @@ def test_a_vote_has_its_own_smaller_bound() -> None:
         decode_body(assemble(seal_header(NODE.header("permit", body)), body, SOME))
 
 
-def test_a_kind_without_a_form_is_not_accepted() -> None:
-    with pytest.raises(DecodeError, match="not accepted in this version"):
-        decode_body(assemble(seal_header(NODE.header("comment", b"\x80")), b"\x80", SOME))
-
-
 # Signatures
 
 

@@ -76,7 +76,7 @@ _NAMES = {repr(mi.type_info(kind)): name for kind, name in NAMED.items()}
 
 HEAD = "| field | type | required | meaning |\n|---|---|---|---|\n"
 # As wide as a digest, and none.
-NOT_DIGESTS = {"salt", "transport_key"}
+NOT_DIGESTS = {"salt", "transport_key", "nonce"}
 # `Term` is written by its three kinds; the others have tables of their own on the pages named.
 ELSEWHERE = {Term, GovernanceState}
 

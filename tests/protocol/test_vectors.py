@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from pathlib import Path
@@ -106,3 +107,18 @@ def test_a_difference_is_named(copy: Path) -> None:
     ]
     golden.write(copy)
     assert golden.differences(copy) == []
+
+
+def test_a_checkpoint_and_its_cosignature_verify_by_the_formats_of_c2sp() -> None:
+    """Text of a checkpoint (tlog-checkpoint) and message of a cosignature (cosignature/v1), without our record."""
+    checkpoint, cosignature = vector("checkpoint"), vector("cosignature")
+    body, said = value_of(checkpoint["body"]), value_of(cosignature["body"])
+    assert said["checkpoint"].hex() == checkpoint["id"]
+    assert cosignature["header"]["subject"] == [{"$hex": checkpoint["id"]}]
+    root = base64.b64encode(body["root"]).decode()
+    text = f"{body['origin']}\n{body['size']}\n{root}\n".encode()
+    (signer,) = checkpoint["signatures"]
+    public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(signer["public_key"]))
+    public.verify(body["signature"], text)
+    time = cosignature["header"]["at"]
+    public.verify(said["signature"], f"cosignature/v1\ntime {time}\n".encode() + text)

@@ -174,6 +174,21 @@ FORM_TABLES = """
         not_after:time purposes?:code[0-64] delegations?:0-8 previous?:digest
     Revocation: reason:code compromised_since?:time
     ReferenceValues: distributions?:digest[0-256] code?:digest[0-1024] not_after?:time
+    Proposal: previous:digest ballot:natural epoch:digest prepared?:digest[0-13]
+    Prepare: previous:digest ballot:natural epoch:digest
+    Commit: previous:digest ballot:natural epoch:digest
+    Address: addresses:short[1-16] not_after:time
+    Suspension: reason:code until:time
+    Acknowledgement:
+    Comment: code:code parameters?:map{0-16}
+    Endorsement: type:=nitro|snp|snp_vtpm|tdx|tpm2 media_type:short blob:bytes{1-262144} not_before:time
+        not_after:time
+    Appraisal: attestation:digest tier:tier claims?:claims{0-16} fresh?:bool endorsements?:digest[0-16]
+    Challenge: nonce:digest
+    ShareRelease: intent:digest permit:digest version:digest context_key:bytes{1-4096} index:0-13 commitment:digest
+        sealed:bytes{1-4096}
+    Checkpoint: log:=execution|governance origin:short size:natural root:digest signature:bytes{64-4096}
+    Cosignature: checkpoint:digest signature:bytes{64-4096}
     Misbehaviour: rule:code records:bytes{0-1318912}[2-2]
     Erased: ground:code
     Intent: requester:spiffe credential:digest purpose:code code:CodeReference run:RunReference
@@ -212,7 +227,7 @@ FORM_TABLES = """
     Transition: type:=release|trust asset:pattern not_before:time not_after:time purpose?:short
         tier_to?:tier
 """
-FORMS = dict(re.findall(r"^    (\w+): ((?:.+\n)(?: {8}.+\n)*)", FORM_TABLES, re.MULTILINE))
+FORMS = dict(re.findall(r"^    (\w+):((?: .+)?\n(?: {8}.+\n)*)", FORM_TABLES, re.MULTILINE))
 # kinds.md: kind, the role that signs, whether its body may be erased, form, outcomes.
 KINDS = {
     kind: (signer, erasable == "erasable", form, tuple(outcomes))
@@ -220,27 +235,27 @@ KINDS = {
         line.split()
         for line in """
     epoch members kept Epoch
-    proposal organization kept -
-    prepare organization kept -
-    commit organization kept -
+    proposal organization kept Proposal
+    prepare organization kept Prepare
+    commit organization kept Commit
     node_certificate organization kept NodeCertificate
-    address node kept -
+    address node kept Address
     taxonomy organization kept Taxonomy
     policy organization kept Policy
     owner_policy organization kept OwnerPolicy
     credential any kept Credential
     revocation any kept Revocation
-    suspension any kept -
-    acknowledgement node kept -
-    comment any kept -
+    suspension any kept Suspension
+    acknowledgement node kept Acknowledgement
+    comment any kept Comment
     reference_values organization kept ReferenceValues
-    endorsement any kept -
+    endorsement any kept Endorsement
     intent node erasable Intent
     observation any erasable Observation approved disputed failed observed passed withdrawn
     launch_ticket subject erasable LaunchTicket
     attestation node erasable Attestation
-    appraisal node erasable - affirming contraindicated none warning
-    challenge node erasable -
+    appraisal node erasable Appraisal affirming contraindicated none warning
+    challenge node erasable Challenge
     ask node erasable Ask
     vote node erasable Vote
     permit node erasable Permit
@@ -249,9 +264,9 @@ KINDS = {
     actuation node erasable Actuation promoted quarantined rolled_back staged
     verification any erasable Verification failed passed
     transition organization kept Transition
-    share_release node erasable -
-    checkpoint node kept -
-    cosignature node kept -
+    share_release node erasable ShareRelease
+    checkpoint node kept Checkpoint
+    cosignature node kept Cosignature
     misbehaviour node kept Misbehaviour
     erased organization kept Erased""".strip().splitlines()
     )
@@ -291,9 +306,10 @@ def fits(kind: str, value: Any) -> bool:
         return type(value) is int and least <= value <= most
     if what == "{bytes":
         return type(value) is bytes and least <= len(value) <= most
-    if what == "{map":
+    if what in {"{map", "{claims"}:
         bounded = type(value) is dict and least <= len(value) <= most
-        return bounded and all(fits("short", key) and parameter(value[key]) for key in value)
+        entry = claim if what == "{claims" else named_parameter
+        return bounded and all(entry(key, value[key]) for key in value)
     if type(value) is not list or not least <= len(value) <= most:
         return False
     return all(fits(what[1:], v) for v in value) and (
@@ -308,8 +324,12 @@ def is_text(kind: str, value: str) -> bool:
     return bounded and (kind == "text" or UNSHOWN.search(value) is None)
 
 
-def parameter(value: Any) -> bool:
-    return fits("integer", value) or fits("short", value)
+def named_parameter(name: Any, value: Any) -> bool:
+    return fits("short", name) and (fits("integer", value) or fits("short", value))
+
+
+def claim(name: Any, value: Any) -> bool:
+    return fits("code", name) and type(value) is int and -128 <= value <= 127
 
 
 def is_ranges(value: Any) -> bool:
@@ -367,6 +387,9 @@ DEPENDENCIES = {
     "start": ("intent", "permit"),
     "actuation": ("intent", "permit", "start", "inputs", "transitions", "attestation"),
     "attestation": ("endorsements",),
+    "appraisal": ("attestation", "endorsements"),
+    "share_release": ("intent", "permit", "version"),
+    "cosignature": ("checkpoint",),
 }
 
 

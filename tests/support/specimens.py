@@ -6,6 +6,7 @@ judges them. The keys are test keys: their seeds stand in the golden vectors.
 
 from __future__ import annotations
 
+import base64
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,13 +16,16 @@ from typing import Any
 import msgspec
 
 from comity.attestation.signing import SigningKey, add_signature, sign_record
-from comity.protocol.accountability import Erased, Misbehaviour
+from comity.protocol.accountability import Checkpoint, Cosignature, Erased, Misbehaviour
+from comity.protocol.ballots import Commit, Prepare, Proposal
 from comity.protocol.encoding import Form, encode
 from comity.protocol.envelope import Header, SignedRecord, body_reference
 from comity.protocol.execution import (
     Actuation,
+    Appraisal,
     Ask,
     Attestation,
+    Challenge,
     Claim,
     ClassJudgement,
     CodeReference,
@@ -37,17 +41,22 @@ from comity.protocol.execution import (
     Refusal,
     RunReference,
     ScopeEpoch,
+    ShareRelease,
     Start,
     Transition,
     Verification,
     Vote,
 )
 from comity.protocol.governance import (
+    Acknowledgement,
+    Address,
     AssetRule,
     AuthorityClass,
     ColumnClass,
+    Comment,
     Consent,
     Credential,
+    Endorsement,
     Epoch,
     Member,
     NodeCertificate,
@@ -56,6 +65,7 @@ from comity.protocol.governance import (
     Purpose,
     ReferenceValues,
     Revocation,
+    Suspension,
     Taxonomy,
 )
 from comity.protocol.governance_state import GovernanceState
@@ -440,6 +450,105 @@ def _done(made: dict[str, SignedRecord], node: Pen, owner: Pen) -> None:
         subject=(made["actuation"].id,),
         outcome="passed",
     )
+    _later(made, node, owner)
     made["erased"] = owner.write(
         "erased", Erased(salt=SALT, ground="retention_ended"), T0 + YEAR, subject=(made["launch_ticket"].id,)
+    )
+
+
+def _later(made: dict[str, SignedRecord], node: Pen, owner: Pen) -> None:
+    """Records of kinds that have little use yet."""
+    ballot: dict[str, Any] = {"salt": SALT, "previous": made["epoch"].id, "epoch": digest("epoch after")}
+    made["proposal"] = owner.write(
+        "proposal", Proposal(**ballot, ballot=2, prepared=(digest("prepare"),)), T0 + 50
+    )
+    made["prepare"] = owner.write("prepare", Prepare(**ballot, ballot=2), T0 + 51)
+    made["commit"] = owner.write("commit", Commit(**ballot, ballot=2), T0 + 52)
+    made["address"] = node.write(
+        "address",
+        Address(
+            salt=SALT,
+            addresses=("/ip4/192.0.2.7/tcp/4001", "/dns4/n1.north.example/tcp/4001"),
+            not_after=T0 + YEAR,
+        ),
+        name="address",
+        number=4,
+    )
+    credential = (made["credential"].id,)
+    made["suspension"] = owner.write(
+        "suspension",
+        Suspension(salt=SALT, reason="under_review", until=T0 + 3600),
+        T0 + 60,
+        subject=credential,
+    )
+    made["acknowledgement"] = node.write(
+        "acknowledgement", Acknowledgement(salt=SALT), T0 + 61, subject=(made["revocation"].id,)
+    )
+    remark = Comment(salt=SALT, code="reviewed", parameters={"form": "v2", "page": 3})
+    made["comment"] = owner.write("comment", remark, T0 + 62, subject=credential)
+    made["endorsement"] = owner.write(
+        "endorsement",
+        Endorsement(
+            salt=SALT,
+            type="snp",
+            media_type="application/pkix-cert",
+            blob=b"a certificate",
+            not_before=T0 - YEAR,
+            not_after=T0 + YEAR,
+        ),
+    )
+    made["challenge"] = node.write("challenge", Challenge(salt=SALT, nonce=digest("nonce")), T0 + 5)
+    _attested_and_logged(made, node)
+
+
+def _attested_and_logged(made: dict[str, SignedRecord], node: Pen) -> None:
+    evidence = made["attestation"].id
+    made["appraisal"] = node.write(
+        "appraisal",
+        Appraisal(
+            salt=SALT,
+            attestation=evidence,
+            tier=1,
+            claims={"configuration": 2, "executables": 3, "hardware": -1},
+            fresh=True,
+            endorsements=(made["endorsement"].id,),
+        ),
+        T0 + 9,
+        subject=(evidence,),
+        outcome="affirming",
+    )
+    made["share_release"] = node.write(
+        "share_release",
+        ShareRelease(
+            salt=SALT,
+            intent=made["intent"].id,
+            permit=made["permit"].id,
+            version=made["actuation"].id,
+            context_key=digest("public key of the context"),
+            index=1,
+            commitment=digest("share"),
+            sealed=b"a sealed share",
+        ),
+        T0 + 21,
+    )
+    text = b"north.example/n1/governance\n7\n" + base64.b64encode(digest("root")) + b"\n"
+    signed = key(node.name).sign(text)
+    made["checkpoint"] = node.write(
+        "checkpoint",
+        Checkpoint(
+            salt=SALT,
+            log="governance",
+            origin="north.example/n1/governance",
+            size=7,
+            root=digest("root"),
+            signature=signed,
+        ),
+        T0 + 70,
+    )
+    cosigned = key(node.name).sign(b"cosignature/v1\ntime %d\n" % (T0 + 71) + text)
+    made["cosignature"] = node.write(
+        "cosignature",
+        Cosignature(salt=SALT, checkpoint=made["checkpoint"].id, signature=cosigned),
+        T0 + 71,
+        subject=(made["checkpoint"].id,),
     )

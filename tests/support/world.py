@@ -59,6 +59,7 @@ from comity.protocol.governance import (
     Policy,
     Purpose,
     Revocation,
+    Suspension,
     Taxonomy,
 )
 from comity.protocol.identifiers import sha256
@@ -273,6 +274,10 @@ class Organization:
         return (by or self.owner).write(
             kind, Revocation(salt=NO_SALT, reason="key_lost"), START, subject=(subject,)
         )
+
+    def suspend(self, subject: bytes, until: int, by: Author | None = None) -> SignedRecord:
+        body = Suspension(salt=NO_SALT, reason="under_review", until=until)
+        return (by or self.owner).write("suspension", body, START, subject=(subject,))
 
     def intent(
         self,
