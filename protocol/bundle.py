@@ -120,7 +120,7 @@ def dependencies(record: VerifiedRecord[Any]) -> tuple[bytes, ...]:
 
     The epoch's taxonomy and policies are depended on by every bundle and are not listed here.
     """
-    body = record.body
+    body: Form = record.body
     wanted: set[bytes] = set()
     if record.authority is not None:
         wanted.add(record.authority)

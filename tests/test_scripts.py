@@ -1,15 +1,18 @@
-"""The scripts themselves: what they answer when asked wrongly, and what uv is told of pip's settings."""
+"""The scripts themselves: what they answer when asked wrongly, where they work, what uv is told of pip's settings."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def module_of(path: Path) -> ModuleType:
@@ -29,6 +32,47 @@ def test_bench_names_what_there_is(arguments: list[str]) -> None:
     assert done.returncode == 2
     assert done.stdout == ""
     assert "usage: scripts/bench NAME" in done.stderr
+
+
+def venv_for(wish: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Ask the scripts which folder they work in when COMITY_PYTHON is `wish`."""
+    return subprocess.run(
+        ["bash", "-euc", 'source "$0"; choose_venv; printf %s "$venv"', str(ROOT / "scripts/_environment")],
+        env={**os.environ, "COMITY_PYTHON": wish, **more},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(("wish", "venv"), [("", ".venv"), (sys.executable, f".venv-{HERE}")])
+def test_each_python_that_is_asked_for_has_its_own_environment(wish: str, venv: str) -> None:
+    assert venv_for(wish).stdout == venv
+
+
+def test_a_version_finds_what_pyenv_has_behind_a_shim_that_does_not_run(tmp_path: Path) -> None:
+    shim = tmp_path / "shims" / f"python{HERE}"
+    python = tmp_path / "versions" / f"{HERE}.0" / "bin/python"
+    for program, then in ((shim, "exit 127"), (python, f'exec "{sys.executable}" "$@"')):
+        program.parent.mkdir(parents=True)
+        program.write_text(f"#!/bin/sh\n{then}\n")
+        program.chmod(0o755)
+    path = f"{shim.parent}:{os.environ['PATH']}"
+    assert venv_for(HERE, PYENV_ROOT=str(tmp_path), PATH=path).stdout == f".venv-{HERE}"
+
+
+@pytest.mark.parametrize("wish", ["3.9", "/no/such/python"])
+def test_a_python_that_is_not_there_is_not_replaced_by_another(wish: str) -> None:
+    done = venv_for(wish)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"COMITY_PYTHON={wish}: no Python 3.11 to 3.13" in done.stderr
+
+
+def test_no_script_names_the_environment_itself() -> None:
+    naming = [
+        path for path in (ROOT / "scripts").glob("[!.]*") if path.is_file() and ".venv/" in path.read_text()
+    ]
+    assert naming == []
 
 
 @pytest.fixture

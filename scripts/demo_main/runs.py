@@ -18,6 +18,8 @@ RUN_S: Final = 120.0
 """One run, waiting for its decision included."""
 PRELOADED: Final = ("pandas", "pyarrow.parquet", "comity.dagster_bridge", "comity.dagster_bridge.tables")
 WITH_FITS: Final = (*PRELOADED, "lifelines")
+WITHOUT_THREADS: Final = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+"""A worker forks for every run, which is safe without threads alone; numpy, scipy and Arrow would each start one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ class Worker:
                 *modules,
             ],
             organization.account,
-            environment_of(organization, exchange),
+            environment_of(organization, exchange, WITHOUT_THREADS),
             organization.place,
             organization.logs / "dagster.log",
         )

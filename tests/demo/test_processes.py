@@ -14,6 +14,7 @@ import pytest
 
 from demo_main.accounts import Account, choose_accounts, may_read
 from demo_main.processes import DemoError, Running, Supervisor
+from demo_main.runs import WITH_FITS, WITHOUT_THREADS
 
 ENV = {"PATH": "/usr/bin:/bin"}
 LINUX_ONLY = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's wish is Linux's")
@@ -133,3 +134,17 @@ def test_accounts_cannot_look_into_each_others_folders(tmp_path: Path) -> None:
     else:
         assert places["one"].stat().st_mode & 0o077 == 0
         assert "0700" in accounts.sentence
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.12 is the first to count threads at a fork")
+def test_a_worker_has_no_threads_when_it_forks() -> None:
+    # Asked for as an error, this warning is lost, because fork() cannot raise it: so it has to be printed.
+    program = f"import os, {', '.join(WITH_FITS)}; os.fork() or os._exit(0)"
+    done = subprocess.run(
+        [sys.executable, "-P", "-W", "always:This process:DeprecationWarning", "-c", program],
+        env=ENV | WITHOUT_THREADS,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

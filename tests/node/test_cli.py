@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,7 +26,6 @@ from houses import environment, found, hand_of, short_folder
 from stories import Pooled
 from world import FOUR, NORTH, SOUTH
 
-HELP_CPU_S_MAX = 0.5
 PYTHON = [sys.executable, "-P"]
 
 
@@ -93,7 +91,8 @@ def test_examples_have_options_that_exist(words: tuple[str, ...], command: Any) 
         assert used <= own, example
 
 
-def test_help_costs_little_and_imports_nothing_heavy() -> None:
+def test_help_imports_nothing_heavy() -> None:
+    """What it costs is measured in test_packaging, by what draws it: a limit in seconds is of one machine."""
     program = """
 import sys
 from comity.node.cli import main
@@ -105,15 +104,11 @@ except SystemExit:
 heavy = {"cedarpy", "cryptography", "dagster", "fastapi", "hypercorn", "libp2p", "nacl", "sqlalchemy", "trio"}
 print(sorted(heavy & set(sys.modules)), file=sys.stderr)
 """
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [*PYTHON, "-c", program], capture_output=True, text=True, check=True, env=environment()
     )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert "coalition" in done.stdout
     assert done.stderr.strip() == "[]"
-    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert spent < HELP_CPU_S_MAX
 
 
 def test_without_the_packages_of_a_node_a_command_says_which_to_install(place: Path) -> None:
