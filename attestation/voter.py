@@ -7,7 +7,8 @@ same intent and t it answers with the same bytes.
 Laws:
 1. At most one vote for one (intent, t), ever, by this key (docs/spec/decision.md section 4).
 2. No vote on a t that lies outside of the window around the own clock, or before the own start plus a margin:
-   what was forgotten in a crash can therefore never be contradicted.
+   what was forgotten in a crash can therefore never be contradicted. Nor before a node has gone through what others
+   hold: its first vote knows what it missed.
 3. What cannot be read, or judged without a fault, gets no vote: abstention supports nothing.
 """
 
@@ -97,13 +98,33 @@ class Voter:
         author: the node's key.
         holdings: what this member holds; asks add to it.
         started: when this process started, in whole seconds.
+        catches_up: whether it votes only after it has gone through what others hold (`caught_up_with`), so that it
+            knows what came while it was away.
     """
 
-    def __init__(self, author: Author, holdings: Holdings, started: int) -> None:
+    def __init__(self, author: Author, holdings: Holdings, started: int, *, catches_up: bool = False) -> None:
         self._author = author
         self._holdings = holdings
         self._started = started
+        self._gone_through: set[str] | None = set() if catches_up else None
         self._votes: OrderedDict[tuple[bytes, int], tuple[bytes, SignedRecord]] = OrderedDict()
+
+    def caught_up_with(self, member: str) -> None:
+        """All governance records of a member were gone through since this process began."""
+        if self._gone_through is not None:
+            self._gone_through.add(member)
+
+    def votes(self, now: int) -> bool:
+        """Whether it votes on what is asked now."""
+        return now > self._started + START_MARGIN_S and not self._behind()
+
+    def _behind(self) -> int:
+        """Of how many members more it has to go through the records: one less than a quorum, with its own."""
+        if self._gone_through is None:
+            return 0
+        epoch = self._holdings.epoch
+        others = set(epoch.members) - {self._author.member}
+        return max(min(epoch.quorum - 1, len(others)) - len(others & self._gone_through), 0)
 
     def handle(self, now: int, event: AskArrived) -> tuple[Effect, ...]:
         """Judge an ask.
@@ -137,6 +158,9 @@ class Voter:
             return (
                 Decline(ask.id, "starting", f"this node votes on t after {self._started + START_MARGIN_S}"),
             )
+        behind = self._behind()
+        if behind:
+            return (Decline(ask.id, "starting", f"records of {behind} members were not gone through yet"),)
         case = self._case(ask)
         if isinstance(case, Case) and ask.member != case.intent.member:
             # Before a vote takes this t away from whose intent it is.

@@ -259,7 +259,10 @@ def _say_status(out: Console, said: Any) -> None:
         f"{said['reachable']} of {len(said['members'])} members in reach, a quorum is {said['quorum']}: {decides}."
     )
     if not said["votes"]:
-        out.print("It votes in a few seconds: on nothing that was asked before it began.")
+        out.print(
+            "It does not vote yet: on nothing that was asked before it began, and not before it has gone through the"
+            f" records of {said['quorum'] - 1} other members."
+        )
     if not said["governance_complete"]:
         out.print("Taxonomy or policies of the epoch have not arrived yet: nothing can be judged.")
     if not said["engine_accepted"]:

@@ -135,11 +135,19 @@ class Core:
         store: what it keeps. Its epochs and governance records are read at once.
         clock: the only clock.
         engine: the id of this node's engine.
-        genesis: the epoch chain to begin with, from the coalition file.
+        epochs: the epoch chain to begin with, from the coalition file.
+        catches_up: whether it votes only after it has gone through what others hold, as a node does that has a service.
     """
 
     def __init__(
-        self, identity: Identity, store: Store, clock: Clock, engine: bytes, epochs: Iterable[SignedRecord]
+        self,
+        identity: Identity,
+        store: Store,
+        clock: Clock,
+        engine: bytes,
+        epochs: Iterable[SignedRecord],
+        *,
+        catches_up: bool = False,
     ) -> None:
         self.identity = identity
         self.store = store
@@ -153,7 +161,7 @@ class Core:
         self._wake_for_epoch()
         self.coalition = self.holdings.epoch.coalition
         self._read_governance()
-        self.voter = Voter(identity.author, self.holdings, clock.started)
+        self.voter = Voter(identity.author, self.holdings, clock.started, catches_up=catches_up)
         self.requester = Requester(identity.author, self.holdings, clock.started)
 
     def _load(self, record_id: bytes) -> SignedRecord | None:

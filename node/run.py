@@ -228,7 +228,8 @@ def build_core(house: House, store: Store, clock: Clock) -> Core:
     author = Author(config.member, signer, salt_key_of(house.node_seed), certificate.id, coalition)
     store.put(epochs, durable=True)
     try:
-        core = Core(Identity(config.member, config.node, author), store, clock, engine_id(), epochs)
+        identity = Identity(config.member, config.node, author)
+        core = Core(identity, store, clock, engine_id(), epochs, catches_up=True)
     except VerificationError as exc:
         raise ConfigError(f"{house.home.coalition} does not verify: {exc}") from exc
     admission = core.admit(record for record in file.records if record.header.kind != "epoch")

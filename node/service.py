@@ -379,7 +379,9 @@ class Service:
                 page = await self.call(partial(self._core.open_page, data))
                 await self._admit(name, page.records)
                 if not await self.call(partial(self._core.close_page, name, page)):
-                    break
+                    await self._fetch_authorities(name)
+                    await self.call(partial(self._core.voter.caught_up_with, member_of(name)))
+                    return
             except DecodeError as exc:
                 log.warning("page_unreadable", peer=name, detail=str(exc))
                 return

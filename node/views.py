@@ -39,7 +39,6 @@ from comity.protocol.execution import Actuation, Attestation, Intent, Permit, Re
 from comity.protocol.governance import AssetRule, Credential, NodeCertificate, Policy
 from comity.protocol.governance_state import GovernanceState
 from comity.protocol.identifiers import member_of
-from comity.protocol.limits import START_MARGIN_S
 from comity.protocol.records import decode_body
 from comity.protocol.verified import VerifiedRecord
 
@@ -89,7 +88,7 @@ def status(
         "started": core.clock.started,
         "now": core.clock.now(),
         # Of what it was asked before it began it knows nothing, so it votes on nothing from then.
-        "votes": core.clock.now() > core.clock.started + START_MARGIN_S,
+        "votes": core.voter.votes(core.clock.now()),
         "members": [
             {
                 "member": name,

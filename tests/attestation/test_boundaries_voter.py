@@ -177,3 +177,19 @@ def test_a_fault_of_the_judgement_is_no_vote(monkeypatch: pytest.MonkeyPatch) ->
     fault = Fault("policy_fault", "policy_rule_error")
     monkeypatch.setattr("comity.attestation.voter.judge", lambda case: fault)
     assert door.answer(door.ask()) == "policy_fault"
+
+
+@pytest.mark.parametrize("members", [1, 2, 3, 4, 7])
+def test_a_voter_that_catches_up_goes_through_all_but_its_own_of_a_quorum(members: int) -> None:
+    world = World([f"m{number}.example" for number in range(members)])
+    own, *others = sorted(world.members)
+    voter = Voter(world[own].node, world[own].holdings, START - 3_600, catches_up=True)
+    due = world[own].holdings.epoch.quorum - 1
+    for name in others[:due]:
+        assert not voter.votes(START)
+        voter.caught_up_with(own)
+        voter.caught_up_with("stranger.example")
+        voter.caught_up_with(name)
+        voter.caught_up_with(name)
+    assert voter.votes(START)
+    assert not voter.votes(START - 3_600)

@@ -14,7 +14,7 @@ from comity.node.store_memory import MemoryStore
 from comity.protocol.identifiers import sha256
 from comity.protocol.limits import ASK_BACKOFF_S_MIN, START_MARGIN_S
 from nodes import RunningNode, running, until
-from world import BOARD, NORTH, SOUTH, World
+from world import BOARD, INSTITUTE, NORTH, SOUTH, World
 
 
 def form(output: str, *inputs: str) -> StepForm:
@@ -108,3 +108,58 @@ async def test_heads_are_raised_whichever_way_an_actuation_comes(
         await south.service.fetch_head(f"{NORTH}/plain/a", "")
         (head,) = south.store.heads(f"{NORTH}/plain/a")
         assert south.core.holdings.get(head.actuation) is not None
+
+
+async def test_the_first_vote_after_return_knows_what_was_missed(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A credential is revoked while a member is down. Its first vote names the revocation."""
+    world = World()
+    async with running(world) as nodes, trio.open_nursery() as nursery:
+        await until(lambda: all(len(node.service.connected()) == 3 for node in nodes.values()))
+        await nodes[SOUTH].stop()
+        revocation = world[NORTH].revoke(world[NORTH].credentials["automation/main"][1].id)
+        board = nodes[BOARD]
+        await board.service.call(lambda: board.core.publish([revocation]))
+        await until(
+            lambda: all(revocation.id in nodes[name].core.holdings.state for name in (BOARD, INSTITUTE))
+        )
+        # Without this one there is no quorum but with who comes back.
+        await nodes[INSTITUTE].stop()
+        again = nodes[SOUTH].reborn()
+        assert revocation.id not in again.core.holdings.state
+        again.transport.set_peers([node.peer for node in nodes.values() if node.name != SOUTH])
+        await nursery.start(again.run)
+        north = nodes[NORTH]
+        intent = await submit(north, world, form("plain/a"))
+        await until(lambda: standing(north, intent) == "refused")
+        votes = [r for r in again.store.of_kind("vote") if r.header.member == SOUTH]
+        first = again.core.holdings.get(min(votes, key=lambda r: r.header.at).id)
+        assert first is not None
+        assert first.body.adverse == (revocation.id,)
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_reaches_the_requester_alone_votes_on_nothing(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A requester that shows somebody who comes back nothing but its own records gets no vote from it."""
+    world = World()
+    async with running(world) as nodes, trio.open_nursery() as nursery:
+        await until(lambda: all(len(node.service.connected()) == 3 for node in nodes.values()))
+        await nodes[SOUTH].stop()
+        await nodes[BOARD].stop()
+        again = nodes[SOUTH].reborn()
+        north = nodes[NORTH]
+        again.transport.set_peers([north.peer])
+        await nursery.start(again.run)
+        intent = await submit(north, world, form("plain/a"))
+        with trio.move_on_after(120):
+            await until(lambda: standing(north, intent) == "permitted", within_s=600)
+        assert standing(north, intent) == "held"
+        assert not again.core.voter.votes(again.core.clock.now())
+        assert north.core.requester.pursuit(intent).declined[SOUTH] == "starting"  # type: ignore[union-attr]
+        again.transport.set_peers([node.peer for node in nodes.values() if node.name != SOUTH])
+        await until(lambda: standing(north, intent) == "permitted", within_s=1_200)
+        assert again.core.voter.votes(again.core.clock.now())
+        nursery.cancel_scope.cancel()

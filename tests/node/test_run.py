@@ -18,7 +18,7 @@ from comity.node.clock import ManualClock
 from comity.node.coalition_file import read_coalition, write_coalition
 from comity.node.coalitions import DAY_S
 from comity.node.home import NODE_KEY, Home
-from comity.node.run import House, read_house
+from comity.node.run import House, build_core, read_house
 from comity.node.socket_server import open_socket
 from comity.node.store import Store
 from comity.node.store_memory import MemoryStore
@@ -277,3 +277,14 @@ async def restart_and_compare(here: Street, homes: dict[str, Home]) -> None:
     assert (await again.ask(lambda client: client.step(deferred.intent))).outcome in ("defer", "held")
     waiting = await again.ask(lambda client: client.waiting(), "reader")
     assert [row["intent"] for row in waiting] == [deferred.intent]
+
+
+@pytest.mark.parametrize("members", [SOLO, (NORTH, SOUTH)])
+def test_a_node_that_begins_votes_after_it_has_caught_up(place: Path, members: tuple[str, ...]) -> None:
+    house = read_house(found(place, members)[NORTH])
+    clock = ManualClock(int(time.time()))
+    core = build_core(house, MemoryStore(), clock)
+    clock.advance(3_600)
+    assert core.voter.votes(clock.now()) is (len(members) == 1)
+    core.voter.caught_up_with(SOUTH)
+    assert core.voter.votes(clock.now())

@@ -18,6 +18,8 @@ from comity.protocol.identifiers import sha256
 from world import ENGINE, START, Organization, World
 
 T = TypeVar("T")
+CATCH_UP_S = 30.0
+"""Where messages are lost, it may take some rounds; a test that is about this looks for itself."""
 
 
 class TrioClock:
@@ -63,7 +65,7 @@ class RunningNode:
         )
         self.store = MemoryStore(sha256(organization.name.encode())[:16])
         identity = Identity(organization.name, self.peer.name, organization.node)
-        self.core = Core(identity, self.store, clock, ENGINE, (organization.epoch,))
+        self.core = Core(identity, self.store, clock, ENGINE, (organization.epoch,), catches_up=True)
         self.service = Service(self.core, Inline())
         self.transport = MemoryTransport(network, self.peer.transport_key, self.service.handle_request)
         self._scope = trio.CancelScope()
@@ -74,7 +76,9 @@ class RunningNode:
         again = RunningNode(self.organization, self._network, self._clock)
         again.store = self.store
         clock = TrioClock(self._clock.now(), self._clock.zero)
-        again.core = Core(self.core.identity, self.store, clock, ENGINE, (self.organization.epoch,))
+        again.core = Core(
+            self.core.identity, self.store, clock, ENGINE, (self.organization.epoch,), catches_up=True
+        )
         again.service = Service(again.core, Inline())
         key, handler = self.peer.transport_key, again.service.handle_request
         again.transport = MemoryTransport(self._network, key, handler)
@@ -112,6 +116,9 @@ async def running(
     async with trio.open_nursery() as nursery:
         for node in nodes.values():
             await nursery.start(node.run)
+        # As an operator waits after a start: `comity node status --until quorum`.
+        with trio.move_on_after(CATCH_UP_S):
+            await until(lambda: all(node.core.voter.votes(clock.now()) for node in nodes.values()))
         yield nodes
         nursery.cancel_scope.cancel()
 
