@@ -24,6 +24,9 @@ STANDINGS: Final = {
 }
 """What a standing means."""
 
+_MODES: Final = frozenset({"defer", "execute", "refuse", "restrict"})
+"""What a vote says; anything else is why there is none."""
+
 
 def slots_of(rows: Any) -> str:
     """Assets with their partitions, for one cell: `released`, `pooled@2026-01-01,2026-01-02`."""
@@ -188,6 +191,9 @@ def say_waiting(out: Console, rows: Any, member: str) -> None:
         silent = [name for name, vote in each["votes"].items() if vote == "silent"]
         if silent and each["member"] == member:
             out.print(f"  silent: {', '.join(silent)}")
+        without = [f"{n} ({v})" for n, v in each["votes"].items() if v not in _MODES and v != "silent"]
+        if without and each["member"] == member:
+            out.print(f"  gave no vote: {', '.join(without)}")
         for need in each["needs"]:
             out.print(f"  needs {term(need)}")
             if need["deed"]:
