@@ -39,7 +39,7 @@ from comity.node.portions import FRAME_RECORDS_BYTES_MAX, Brought, are_dear, in_
 from comity.node.store import Cursor, Store, slot_subject
 from comity.protocol.contradictions import Slot, slot_of
 from comity.protocol.envelope import SignedRecord, decode_record
-from comity.protocol.errors import DecodeError, VerificationError
+from comity.protocol.errors import DecodeError, StoreError, VerificationError
 from comity.protocol.execution import Ask, Intent
 from comity.protocol.frames import (
     Answer,
@@ -449,12 +449,17 @@ class Core:
         """Admit all, or all but those that nobody can look at: one record must not keep out the others."""
         try:
             return self.holdings.admit(offered, source)
+        except StoreError:
+            # The disk, and no record: the node stops.
+            raise
         except Exception:
             log.exception("record_unbearable")
         parts: list[Admission] = []
         for record in offered:
             try:
                 parts.append(self.holdings.admit([record], source))
+            except StoreError:
+                raise
             except Exception:
                 log.exception("record_unbearable", record=record.id.hex(), member=record.header.member)
         # What the first try held is held; it is kept, too.

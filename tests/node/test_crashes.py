@@ -51,7 +51,7 @@ def check(story: Story) -> None:
     assert head.generation in (2, 3)
 
 
-@pytest.mark.parametrize("death", ["kill", "power", "set_back"])
+@pytest.mark.parametrize("death", ["kill", "power", "set_back", "disk"])
 @pytest.mark.parametrize("victim", [NORTH, SOUTH], ids=["requester", "voter"])
 def test_killed_at_every_boundary(victim: str, death: Death) -> None:
     """Before and after each commit, and before each message: once in each run.

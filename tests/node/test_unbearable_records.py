@@ -11,7 +11,7 @@ from comity.attestation import holdings as holdings_module
 from comity.attestation.policy_rules import compile_rules
 from comity.attestation.verification import verify
 from comity.protocol.envelope import SignedRecord
-from comity.protocol.errors import DecodeError
+from comity.protocol.errors import DecodeError, StoreError
 from nodes import running, until
 from world import BOARD, INSTITUTE, NORTH, SOUTH, START, World
 
@@ -63,3 +63,19 @@ def _hold_unseen(node: Any, records: list[SignedRecord]) -> None:
     for record in records:
         node.core.holdings._hold(verify(record, node.core.holdings.directory))
         node.core.store.put([record], own=True)
+
+
+async def test_a_failing_disk_is_no_unbearable_record(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store that fails while records are admitted ends the node: it is not taken for a record's fault."""
+    world = World()
+    async with running(world) as nodes:
+        north = nodes[NORTH].core
+
+        def fails(*_: Any, **__: Any) -> Any:
+            raise StoreError("the disk failed")
+
+        monkeypatch.setattr(north.holdings, "admit", fails)
+        with pytest.raises(StoreError):
+            north.admit([world[SOUTH].credential("operator/x")])

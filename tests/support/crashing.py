@@ -20,13 +20,15 @@ from comity.node.portions import Brought
 from comity.node.problems import Refused
 from comity.node.store_memory import MemoryStore
 from comity.protocol.envelope import decode_record
+from comity.protocol.errors import StoreError
 from comity.protocol.frames import AskFrame, OfferFrame, VoteFrame, decode_answer, decode_request
 from comity.protocol.identifiers import sha256
 from world import ENGINE, START, World
 
 T = TypeVar("T")
-Death = Literal["kill", "power", "set_back"]
-"""`set_back`: a kill, after which the node's clock is found to have been fast and is set back."""
+Death = Literal["kill", "power", "set_back", "disk"]
+"""`disk`: a write fails, and the node stops, as its service does. `set_back`: a kill, after which the node's clock is
+found to have been fast and is set back."""
 BACK_S = 9
 """By so much: what was asked before lies behind the new process's start and margin, and soon in its window."""
 STEPS_MAX = 400
@@ -141,14 +143,14 @@ class Story:
         self.passed += 1
         if self.dies_at is not None and self.passed > self.dies_at:
             self.died = True
-            raise Killed
+            raise StoreError("no space is left") if self.death == "disk" else Killed
 
     def at(self, name: str, call: Callable[[Core], T]) -> T | None:
         """Call into a node and carry what it leaves; None where that killed it."""
         try:
             result = call(self.cores[name])
             left = self.cores[name].drain()
-        except Killed:
+        except (Killed, StoreError):
             self.come_back(name)
             return None
         for item in left:
@@ -227,7 +229,7 @@ class Story:
         """Whether a node goes on after the next thing that it sends."""
         try:
             self.boundary(name)
-        except Killed:
+        except (Killed, StoreError):
             self.come_back(name)
             return False
         return True
