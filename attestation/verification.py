@@ -226,13 +226,3 @@ def _authorities_shown(record: SignedRecord) -> tuple[bytes, ...]:
     except DecodeError:
         return ()
     return tuple(each.header.authority for each in said if each.header.authority is not None)
-
-
-def try_verify(
-    record: SignedRecord, directory: KeyDirectory
-) -> VerifiedRecord[Any] | VerificationError | DecodeError:
-    """As `verify`, with the error as a value: for callers that sort a batch."""
-    try:
-        return verify(record, directory)
-    except (VerificationError, DecodeError) as exc:
-        return exc

@@ -12,9 +12,9 @@ import msgspec
 import pytest
 import trio
 
+from comity.attestation.accusing import PROOFS_OF_RULE_MAX
 from comity.attestation.authoring import NO_SALT
 from comity.node import steps, views, work
-from comity.node.accusing import PROOFS_OF_RULE_MAX
 from comity.node.core import Core, Identity
 from comity.node.forms import ActuationForm, OutputForm, StartForm, StepAnswer, StepForm
 from comity.node.permit_use import is_spoken_against
