@@ -32,6 +32,7 @@ from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.connection.swarm_connection import SwarmConn
 from libp2p.network.exceptions import SwarmException
 from libp2p.network.swarm import Swarm
+from libp2p.peer.envelope import Envelope  # pyright: ignore[reportMissingTypeStubs]
 from libp2p.peer.id import ID  # pyright: ignore[reportMissingTypeStubs]  a folder without __init__
 from libp2p.peer.peerstore import PeerStore  # pyright: ignore[reportMissingTypeStubs]
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
@@ -132,6 +133,17 @@ class NoAutoConnector(AutoConnector):
         """Look at nothing every ten seconds."""
 
 
+class ClosedPeerStore(PeerStore):
+    """What is known of peers, without what they say of themselves.
+
+    GossipSub carries in every message a signed list of the sender's addresses, which libp2p would dial.
+    """
+
+    def consume_peer_record(self, envelope: Envelope, ttl: int) -> bool:
+        del envelope, ttl
+        return True
+
+
 class MembersSwarm(Swarm):
     """A swarm in which only members have connections, and no peer can use up what the others need.
 
@@ -143,7 +155,7 @@ class MembersSwarm(Swarm):
     def __init__(self, seed: bytes, security: Security) -> None:
         keys = create_new_key_pair(seed)
         peer_id = PeerId.from_pubkey(keys.public_key)
-        store = PeerStore()
+        store = ClosedPeerStore()
         store.add_key_pair(peer_id, keys)
         # Named, never the defaults: those offer plaintext and secio, and plaintext believes any name.
         secure = OrderedDict[TProtocol, NoiseTransport | TLSTransport]()

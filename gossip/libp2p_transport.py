@@ -17,6 +17,7 @@ import trio
 from libp2p.abc import INetStream
 from libp2p.custom_types import TProtocol
 
+from comity.gossip.libp2p_gossip import GossipSettings, Libp2pGossip
 from comity.gossip.libp2p_host import (
     HANDSHAKE_S,
     MembersSwarm,
@@ -83,6 +84,10 @@ class Libp2pTransport:
         handler: answers requests; at most `bounds.in_flight` of one peer at once.
         rng: spreads the redialling. It decides nothing else.
         security: what to propose first.
+        gossip: whether there is gossip, and about what.
+
+    Attributes:
+        gossip: the gossip port, where there is gossip.
 
     Raises:
         ConfigError: the seed or an address is malformed.
@@ -97,6 +102,7 @@ class Libp2pTransport:
         *,
         security: Security = "noise",
         bounds: Bounds | None = None,
+        gossip: GossipSettings | None = None,
     ) -> None:
         self._host = new_host(seed, security)
         network = self._host.get_network()
@@ -114,6 +120,7 @@ class Libp2pTransport:
         self._by_id: dict[PeerId, _Contact] = {}
         self._presence = Presence()
         self._nursery: trio.Nursery | None = None
+        self.gossip = None if gossip is None else Libp2pGossip(self._host, self._swarm, gossip, self)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen, and keep a connection to every peer, until cancelled.
@@ -126,6 +133,8 @@ class Libp2pTransport:
             try:
                 for contact in self._contacts.values():
                     nursery.start_soon(self._keep, contact)
+                if self.gossip is not None:
+                    nursery.start_soon(self.gossip.run)
                 task_status.started()
                 await trio.sleep_forever()
             finally:
@@ -138,6 +147,19 @@ class Libp2pTransport:
 
     def connected(self) -> frozenset[PeerName]:
         return self._presence.connected()
+
+    def name_of(self, peer_id: PeerId) -> PeerName | None:
+        """The peer of this libp2p name, connected or not."""
+        contact = self._by_id.get(peer_id)
+        return None if contact is None else contact.peer.name
+
+    def ids_connected(self) -> frozenset[PeerId]:
+        """The libp2p names of the peers that can be asked at this moment."""
+        return frozenset(self._contacts[name].peer_id for name in self.connected() if name in self._contacts)
+
+    def nodes(self) -> int:
+        """How many nodes the coalition has, as far as this one knows: the peers and itself."""
+        return 1 + len(self._contacts)
 
     def subscribe(self) -> trio.MemoryReceiveChannel[PeerEvent]:
         return self._presence.subscribe()
@@ -168,10 +190,15 @@ class Libp2pTransport:
                 self._nursery.start_soon(self._keep, contact)
         self._swarm.members = frozenset(self._by_id)
 
+    def _set(self, name: PeerName, *, up: bool) -> None:
+        self._presence.set(name, up=up)
+        if self.gossip is not None:
+            self.gossip.look_again()
+
     def _forget(self, name: PeerName, contact: _Contact) -> None:
         del self._contacts[name]
         del self._by_id[contact.peer_id]
-        self._presence.set(name, up=False)
+        self._set(name, up=False)
         self._swarm.members -= {contact.peer_id}
         contact.scope.cancel()
         if contact.answering is not None:
@@ -245,12 +272,12 @@ class Libp2pTransport:
         try:
             await stream.widen()
             contact.asking = asking
-            self._presence.set(name, up=True)
+            self._set(name, up=True)
             await asking.run()
         finally:
             contact.asking = None
             if self._contacts.get(name) is contact:
-                self._presence.set(name, up=False)
+                self._set(name, up=False)
             if asking.silent:
                 self._swarm.sever(contact.peer_id)
             await stream.abandon()

@@ -14,6 +14,7 @@ from typing import Final
 
 import trio
 
+from comity.gossip.gossip import Heard, Listener
 from comity.gossip.transport import (
     Bounds,
     Handler,
@@ -25,7 +26,8 @@ from comity.gossip.transport import (
     RequestError,
     check_peers,
 )
-from comity.protocol.errors import ConfigError
+from comity.protocol.errors import ConfigError, LocalProtocolError
+from comity.protocol.limits import NOTICE_BYTES_MAX
 
 _MILLION: Final = 1_000_000
 _log = logging.getLogger(__name__)
@@ -46,13 +48,20 @@ class MemoryNetwork:
     loss_ppm: int = 0
     _running: dict[bytes, MemoryTransport] = field(default_factory=dict[bytes, "MemoryTransport"])
     _side: dict[bytes, int] = field(default_factory=dict[bytes, int])
+    _apart: set[frozenset[bytes]] = field(default_factory=set[frozenset[bytes]])
 
     def partition(self, *sides: Iterable[Peer]) -> None:
         """Only nodes of one side reach each other. Nodes that are not named form one more side."""
         self._side = {peer.transport_key: index for index, side in enumerate(sides, 1) for peer in side}
         self.settle()
 
+    def separate(self, left: Peer, right: Peer) -> None:
+        """These two reach each other no more; both may reach others."""
+        self._apart.add(frozenset((left.transport_key, right.transport_key)))
+        self.settle()
+
     def heal(self) -> None:
+        self._apart.clear()
         self.partition()
 
     def start(self, transport: MemoryTransport) -> None:
@@ -72,7 +81,19 @@ class MemoryNetwork:
             transport.settle(self._running)
 
     def joined(self, left: bytes, right: bytes) -> bool:
-        return self._side.get(left, 0) == self._side.get(right, 0)
+        same_side = self._side.get(left, 0) == self._side.get(right, 0)
+        return same_side and frozenset((left, right)) not in self._apart
+
+    def reached_from(self, start: MemoryTransport) -> list[MemoryTransport]:
+        """Everyone whom gossip of a node reaches, over others where there is no connection; without itself."""
+        reached = {start.key: start}
+        waiting = [start]
+        while waiting:
+            for other in waiting.pop().neighbours():
+                if other.key not in reached:
+                    reached[other.key] = other
+                    waiting.append(other)
+        return [other for key, other in reached.items() if key != start.key]
 
     async def carry(self) -> bool:
         """One way of one message: how long it takes, and whether it arrives."""
@@ -94,6 +115,24 @@ class _Call:
             self.done.set()
 
 
+class MemoryGossip:
+    """The gossip port on the network in memory."""
+
+    def __init__(self, transport: MemoryTransport) -> None:
+        self._transport = transport
+        self.listener = Listener()
+
+    def publish(self, payload: bytes) -> None:
+        if len(payload) > NOTICE_BYTES_MAX:
+            raise LocalProtocolError(
+                f"a message of {len(payload)} bytes; at most {NOTICE_BYTES_MAX} are allowed"
+            )
+        self._transport.spread(payload)
+
+    def heard(self) -> trio.MemoryReceiveChannel[Heard]:
+        return self.listener.heard()
+
+
 class MemoryTransport:
     """A node's end of the network. It works while `run` runs."""
 
@@ -111,6 +150,7 @@ class MemoryTransport:
         self._working: dict[bytes, int] = {}
         self._presence = Presence()
         self._nursery: trio.Nursery | None = None
+        self.gossip = MemoryGossip(self)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Be part of the network until cancelled.
@@ -128,6 +168,25 @@ class MemoryTransport:
                 self._nursery = None
                 self._network.stop(self)
                 self.settle({})
+
+    def neighbours(self) -> list[MemoryTransport]:
+        return list(self._links.values())
+
+    def spread(self, payload: bytes) -> None:
+        """Bring a message to all who can be reached, each after a time of its own, or not at all."""
+        if self._nursery is not None:
+            for other in self._network.reached_from(self):
+                self._nursery.start_soon(self._bring, other, payload)
+
+    async def _bring(self, other: MemoryTransport, payload: bytes) -> None:
+        if await self._network.carry():
+            other.hear(self.key, payload)
+
+    def hear(self, author: bytes, payload: bytes) -> None:
+        """A message has arrived. That of somebody who is no peer is dropped."""
+        for name, peer in self._peers.items():
+            if peer.transport_key == author:
+                self.gossip.listener.tell(name, payload)
 
     def connected(self) -> frozenset[PeerName]:
         return self._presence.connected()

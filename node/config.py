@@ -42,6 +42,7 @@ class Config:
         node: this node's name under the organization, e.g. `spiffe://clinic-north.example/node/n1`.
         listen: the multiaddress for peers.
         security: how connections between nodes are encrypted.
+        gossip: whether this node tells and hears of news by gossip; without it the next pull brings them.
         store: file of the store; relative to the home.
         log_level: the least that is logged.
         purpose: the purpose of steps that name none; empty where they must.
@@ -57,6 +58,7 @@ class Config:
     node: str
     listen: str = "/ip4/127.0.0.1/tcp/4001"
     security: Security = "noise"
+    gossip: bool = True
     store: Path = Path("store.sqlite3")
     log_level: LogLevel = "info"
     purpose: str = ""
@@ -182,6 +184,12 @@ _SETTINGS: Final = (
         " or ".join(f'"{word}"' for word in get_args(Security)),
         _typed(Security),
         'How connections are encrypted: "noise", or "tls" where all nodes are set to it.',
+    ),
+    _Setting(
+        "gossip",
+        "true or false",
+        _typed(bool),
+        "Whether news spread by gossip, too. Everything holds without it; what is new arrives some seconds later.",
     ),
     _Setting(
         "store",
@@ -351,6 +359,8 @@ def write_config(path: Path, config: Config, *, replace: bool = False) -> None:
 
 
 def _literal(value: str | int | list[str]) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, str):
         return quote(value)
     if isinstance(value, list):

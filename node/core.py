@@ -35,8 +35,17 @@ from comity.node.accusing import proofs_to_publish
 from comity.node.certificates import certificate_records
 from comity.node.clock import Clock
 from comity.node.heads import heads_among
+from comity.node.outgoing import (
+    Changed,
+    GovernanceChanged,
+    Outgoing,
+    OutgoingAsk,
+    OutgoingOffer,
+    Wake,
+    news_of,
+)
 from comity.node.portions import FRAME_RECORDS_BYTES_MAX, Brought, are_dear, in_frames, next_portion
-from comity.node.store import Cursor, Store, slot_subject
+from comity.node.store import Cursor, Head, Store, slot_subject
 from comity.protocol.contradictions import Slot, slot_of
 from comity.protocol.envelope import SignedRecord, decode_record
 from comity.protocol.errors import DecodeError, StoreError, VerificationError
@@ -81,48 +90,6 @@ class Identity:
     node: str
     author: Author
 
-
-@dataclass(frozen=True, slots=True)
-class OutgoingAsk:
-    """An ask on its way to some members' nodes; `attached` are the records that travel with it."""
-
-    ask: SignedRecord
-    attached: tuple[SignedRecord, ...]
-    members: tuple[str, ...]
-
-    def frame(self) -> bytes:
-        records = tuple(record.encoded() for record in self.attached)
-        return encode_frame(AskFrame(ask=self.ask.encoded(), records=records))
-
-
-@dataclass(frozen=True, slots=True)
-class OutgoingOffer:
-    """Records that concern other members."""
-
-    frame: bytes
-    members: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Wake:
-    """Call `tick` at this time."""
-
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """An intent's standing changed: whoever waits for it looks again."""
-
-    intent: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class GovernanceChanged:
-    """An epoch, a certificate, a policy or a revocation is new: who is a peer, or what is governed, may change."""
-
-
-Outgoing: TypeAlias = OutgoingAsk | OutgoingOffer | Wake | Changed | GovernanceChanged
 
 _CHANGING: Final = frozenset({"node_certificate", "policy", "revocation", "suspension", "taxonomy"})
 
@@ -428,6 +395,7 @@ class Core:
         # One that was held already may have come with somebody's ask, and be a head that nobody has raised.
         held = (self.holdings.peek(record.id) for record in offered if record.header.kind == "actuation")
         made = {record.id: record for record in (*admission.admitted, *held) if record is not None}
+        heads: list[Head] = []
         if kept or made:
             durable = durable or any(record.is_adverse() for record in admission.admitted)
             heads = list(heads_among(self.holdings, self.coalition, made.values()))
@@ -440,6 +408,8 @@ class Core:
         if kept:
             if any(record.header.kind in _CHANGING for record in admission.admitted):
                 self.outbox.append(GovernanceChanged())
+            if own:
+                self.outbox.append(news_of(kept, heads))
             self._untold = True
         if tell:
             self.tell_news()

@@ -21,6 +21,7 @@ from comity.attestation.authoring import Author
 from comity.attestation.engine import engine_id
 from comity.attestation.signing import SigningKey
 from comity.attestation.toml_text import date_of
+from comity.gossip.gossip import Gossip, topic_of
 from comity.gossip.transport import Handler, Transport
 from comity.node.attendance import Attendance
 from comity.node.authors import salt_key_of
@@ -29,6 +30,7 @@ from comity.node.coalition_file import CoalitionFile, read_coalition
 from comity.node.coalitions import certificate_for, epoch_of
 from comity.node.config import Config, read_config
 from comity.node.core import Core, Identity
+from comity.node.gossiping import Gossiping
 from comity.node.home import NODE_KEY, TRANSPORT_KEY, Home
 from comity.node.home_coalition import Learned, bring_up_to_date
 from comity.node.keystore import load_seed
@@ -54,6 +56,9 @@ class RunningTransport(Transport, Protocol):
 
     @property
     def addresses(self) -> tuple[str, ...]: ...
+
+    @property
+    def gossip(self) -> Gossip | None: ...
 
 
 FOLLOW_EVERY_S: Final = 60.0
@@ -113,14 +118,23 @@ def read_house(home: Home) -> House:
 
 def libp2p_transport(house: House, handler: Handler) -> RunningTransport:
     """The real network. Importing it takes seconds, so that happens here."""
+    from comity.gossip.libp2p_gossip import GossipSettings
     from comity.gossip.libp2p_transport import Libp2pTransport
     from comity.node.log_lines import rejoin_libp2p
 
     rejoin_libp2p(house.config.log_level)
     # It spreads redialling and decides nothing else.
     rng = Random()  # noqa: S311
+    gossip = None
+    if house.config.gossip and house.file.coalition is not None:
+        gossip = GossipSettings(topic_of(house.file.coalition), int(SystemClock().seconds() * 1e9))
     return Libp2pTransport(
-        house.transport_seed, (house.config.listen,), handler, rng, security=house.config.security
+        house.transport_seed,
+        (house.config.listen,),
+        handler,
+        rng,
+        security=house.config.security,
+        gossip=gossip,
     )
 
 
@@ -190,6 +204,8 @@ async def _run(
             await surroundings.refresh()
             await nursery.start(transport.run)
             await nursery.start(service.run, transport)
+            if transport.gossip is not None and house.config.gossip:
+                await nursery.start(Gossiping(service, transport.gossip).run)
             await nursery.start(surroundings.serve)
             nursery.start_soon(surroundings.follow)
             ready(surroundings.ready())

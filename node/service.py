@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
@@ -17,10 +17,11 @@ import trio
 
 from comity.attestation.adverse import takes_back
 from comity.gossip.transport import Peer, PeerName, RequestError, Transport
-from comity.node.core import (
+from comity.node.core import Core
+from comity.node.outgoing import (
     Changed,
-    Core,
     GovernanceChanged,
+    News,
     Outgoing,
     OutgoingAsk,
     OutgoingOffer,
@@ -84,6 +85,7 @@ class Service:
         self._governance = trio.Event()
         self._failure: StoreError | None = None
         self._failed = trio.Event()
+        self.on_news: Callable[[News], None] | None = None
 
     # What the connections call
 
@@ -143,14 +145,34 @@ class Service:
     async def fetch_head(self, asset: str, partition: str) -> None:
         """Ask an asset's writer for its newest promoted actuation; without an answer nothing changes."""
         writer = await self.call(lambda: self._core.holdings.epoch.writer_of(asset))
-        if writer is None or writer == self._core.identity.member:
-            return
-        payload = encode_frame(HeadFrame(asset=asset, partition=partition))
-        for name in self._names_of(writer):
+        if writer is not None and writer != self._core.identity.member:
+            await self.fetch_head_from(asset, partition, self._names_of(writer))
+
+    async def fetch_head_from(self, asset: str, partition: str, nodes: Iterable[PeerName]) -> None:
+        """Ask these nodes, one after the other until one answers, for a slot's newest promoted actuation."""
+        await self._take_from(nodes, encode_frame(HeadFrame(asset=asset, partition=partition)))
+
+    async def fetch(self, ids: tuple[bytes, ...], nodes: Iterable[PeerName]) -> bool:
+        """Ask these nodes, one after the other until none is missing, for records by their ids.
+
+        Returns whether none is missing.
+        """
+        for node in nodes:
+            name = await self._take_from([node], encode_frame(FetchFrame(ids=ids)))
+            if name is not None:
+                await self._fetch_authorities(name)
+            if await self.call(lambda: all(self._core.holdings.peek(i) is not None for i in ids)):
+                return True
+        return False
+
+    async def _take_from(self, nodes: Iterable[PeerName], payload: bytes) -> PeerName | None:
+        """Admit what the first of these nodes that answers has. Returns who that was."""
+        for name in nodes:
             data = await self._ask_peer(name, payload, PULL_TIMEOUT_S)
             if data is not None:
                 await self._take_records(name, data)
-                return
+                return name
+        return None
 
     async def bring(self, missing: Callable[[], tuple[bytes, ...]], within_s: float) -> tuple[bytes, ...]:
         """Fetch records of others from whoever is connected, until none is missing or nobody has more.
@@ -227,6 +249,9 @@ class Service:
                 case GovernanceChanged():
                     self._governance.set()
                     self._governance = trio.Event()
+                case News():
+                    if self.on_news is not None:
+                        self.on_news(item)
                 case OutgoingAsk():
                     self._start(self._send_ask, item)
                 case OutgoingOffer():
@@ -263,7 +288,7 @@ class Service:
                 self._idle = trio.Event()
 
     async def _ask_self(self, item: OutgoingAsk) -> None:
-        await self._unharmed(
+        await self.unharmed(
             self._core.identity.node, lambda: self.call(lambda: self._core.vote_for_self(item))
         )
 
@@ -272,11 +297,11 @@ class Service:
             data = await self._ask_peer(name, frame, ASK_TIMEOUT_S)
             if data is not None:
                 receive = partial(self._core.receive_answer, member, ask, data)
-                await self._unharmed(name, partial(self.call, receive))
+                await self.unharmed(name, partial(self.call, receive))
                 return
-        await self._unharmed(member, lambda: self.call(lambda: self._core.receive_silence(member, ask)))
+        await self.unharmed(member, lambda: self.call(lambda: self._core.receive_silence(member, ask)))
 
-    async def _unharmed(self, whose: str, work: Callable[[], Awaitable[object]]) -> None:
+    async def unharmed(self, whose: str, work: Callable[[], Awaitable[object]]) -> None:
         """Do something with what came from another member. If it is more than we can bear, that ends here.
 
         Every parser and judge answers for what it is given; this is for the defect in one that nobody has found
@@ -342,7 +367,7 @@ class Service:
             except DecodeError as exc:
                 log.warning("records_unreadable", peer=name, detail=str(exc))
 
-        await self._unharmed(name, taken)
+        await self.unharmed(name, taken)
 
     # Anti-entropy
 
@@ -356,7 +381,7 @@ class Service:
                         await self._pull(event.peer)
                         member = member_of(event.peer)
                         up = partial(self._core.members_up, (member,))
-                        await self._unharmed(event.peer, partial(self.call, up))
+                        await self.unharmed(event.peer, partial(self.call, up))
 
     async def _pull_always(self) -> None:
         while True:
@@ -366,7 +391,7 @@ class Service:
 
     async def _pull(self, name: PeerName) -> None:
         """One round of anti-entropy with one peer."""
-        await self._unharmed(name, lambda: self._pull_pages(name))
+        await self.unharmed(name, lambda: self._pull_pages(name))
 
     async def _pull_pages(self, name: PeerName) -> None:
         """Page by page to the end."""
@@ -410,7 +435,7 @@ class Service:
             if delay <= 0:
                 while self._wakes and self._wakes[0] <= now:
                     heapq.heappop(self._wakes)
-                await self._unharmed("this node", lambda: self.call(self._core.tick))
+                await self.unharmed("this node", lambda: self.call(self._core.tick))
                 continue
             # The clock of the day and that of the deadlines are two: what is left then is waited for again.
             with trio.move_on_after(delay):

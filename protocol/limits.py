@@ -119,6 +119,14 @@ FETCH_IDS_MAX: Final = 256
 IN_FLIGHT_MAX: Final = 32
 """Requests that one peer may have open with us at once."""
 
+# Gossip
+NOTICES_PER_S: Final = 50
+"""Notices of all nodes of a coalition together: each costs every node 4 to 9 ms, whoever forwards it."""
+NOTICE_BYTES_MAX: Final = 16_384
+NOTICE_RECORDS_MAX: Final = 32
+"""What more there is comes by the next notice, or by pull."""
+NOTICE_HEADS_MAX: Final = 16
+
 # Bundles
 BUNDLE_BYTES_MAX: Final = 64 * 1_048_576
 BUNDLE_RECORDS_MAX: Final = 100_000

@@ -25,6 +25,7 @@ from comity.protocol import limits
 from comity.protocol.execution import Intent, Permit
 from comity.protocol.frames import FeedFrame, encode_frame
 from comity.protocol.kinds import KINDS
+from comity.protocol.notices import Notice, SlotHead, decode_notice, encode_notice
 from comity.protocol.records import BODIES
 from stories import Pooled
 from world import INSTITUTE, NORTH
@@ -457,6 +458,15 @@ def test_example_frames_are_what_is_sent() -> None:
     assert encode_frame(FeedFrame()) == feed
     assert framing.encode_frame(framing.Frame(framing.FrameKind.REQUEST, 7, feed)) == b"".join(request)
     assert framing.encode_frame(framing.Frame(framing.FrameKind.FAILURE, 7, b"busy")) == failure
+
+
+def test_example_notice_is_what_is_gossiped() -> None:
+    page = (SPEC / "peer.md").read_text(encoding="utf-8").partition("A notice with")[2].partition("\n## ")[0]
+    written = bytes.fromhex("".join(re.findall(r"^ {4}([0-9a-f ]+)$", page, re.MULTILINE)))
+    head = SlotHead("clinic-north.example/released", 3, b"\x22" * 32)
+    notice = Notice(bytes(32), (b"\x11" * 32,), (head,))
+    assert encode_notice(notice) == written
+    assert decode_notice(written) == notice
 
 
 def test_example_roots_have_the_fingerprint_of_the_page() -> None:

@@ -11,7 +11,8 @@ import trio.testing
 
 from comity.attestation.requester import IntentFiled, SendAsk
 from comity.node.clock import ManualClock
-from comity.node.core import Core, GovernanceChanged, Identity, OutgoingAsk, Wake
+from comity.node.core import Core, Identity
+from comity.node.outgoing import GovernanceChanged, OutgoingAsk, Wake
 from comity.node.store import IntentRow, Store
 from comity.node.store_memory import MemoryStore
 from comity.node.store_sqlite import SqliteStore
@@ -22,6 +23,8 @@ from next_epochs import successor
 from nodes import running, until
 from stories import permit_of
 from world import ENGINE, INSTITUTE, NORTH, START, World
+
+pytestmark = pytest.mark.usefixtures("gossip")
 
 BEGINS = START + 60
 

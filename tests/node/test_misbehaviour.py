@@ -30,6 +30,8 @@ from nodes import RunningNode, running, until
 from stories import permit_of
 from world import BOARD, ENGINE, FOUR, INSTITUTE, NORTH, SOUTH, START, World
 
+pytestmark = pytest.mark.usefixtures("gossip")
+
 
 @pytest.fixture
 def autojump(autojump_clock: trio.testing.MockClock) -> trio.testing.MockClock:

@@ -153,13 +153,17 @@ class Organization:
         )
 
 
-@pytest.fixture
-def coalition() -> Iterator[dict[str, Organization]]:
-    """Four organizations, founded by the commands, with their nodes running."""
+@pytest.fixture(params=[True, False], ids=["gossip", "no-gossip"])
+def coalition(request: pytest.FixtureRequest) -> Iterator[dict[str, Organization]]:
+    """Four organizations, founded by the commands, with their nodes running: nothing depends on gossip."""
     with short_folder() as place, contextlib.ExitStack() as stack:
         members = {member: Organization(member, place / member.partition(".")[0]) for member in FOUR}
         for each, port in zip(members.values(), free_ports(len(FOUR)), strict=True):
             comity("node", "init", "--member", each.member, "--listen", f"127.0.0.1:{port}", each.home)
+            settings = each.home / "node.toml"
+            text = settings.read_text()
+            assert "gossip = true" in text
+            settings.write_text(text if request.param else text.replace("gossip = true", "gossip = false"))
             stack.callback(each.kill)
         comity("policy", "template", place / "site")
         (place / "site/policy.toml").write_text(POLICY)

@@ -16,6 +16,8 @@ from comity.protocol.limits import ASK_BACKOFF_S_MIN, START_MARGIN_S
 from nodes import RunningNode, running, until
 from world import BOARD, INSTITUTE, NORTH, SOUTH, World
 
+pytestmark = pytest.mark.usefixtures("gossip")
+
 
 def form(output: str, *inputs: str) -> StepForm:
     return StepForm(

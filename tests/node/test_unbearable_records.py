@@ -15,6 +15,8 @@ from comity.protocol.errors import DecodeError, StoreError
 from nodes import running, until
 from world import BOARD, INSTITUTE, NORTH, SOUTH, START, World
 
+pytestmark = pytest.mark.usefixtures("gossip")
+
 NO_ACTION = '@id("x") permit(principal, action in [], resource);'
 
 

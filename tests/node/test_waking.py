@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from comity.node.core import Wake
+from comity.node.outgoing import Wake
 from comity.node.service import Service
 from nodes import Inline, TrioClock
 

@@ -36,6 +36,8 @@ from houses import RunningHouse, environment, found, short_folder, street
 from nodes import RunningNode, running, until
 from world import BOARD, INSTITUTE, NORTH, SOUTH, World
 
+pytestmark = pytest.mark.usefixtures("gossip")
+
 DIGEST = sha256(b"code").hex()
 
 

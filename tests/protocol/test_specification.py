@@ -146,8 +146,9 @@ def tables() -> Iterator[tuple[str, str, list[tuple[str, str, str]]]]:
 
 
 def of_records() -> list[type[Form]]:
-    """The forms of which records are made: not the bundle's, which is on its own page, and not the frames'."""
-    elsewhere = {form for form in forms() if form.__module__ in (frames.__name__, "comity.protocol.bundle")}
+    """The forms of which records are made: not the bundle's, which is on its own page, and not those of nodes."""
+    others = (frames.__name__, "comity.protocol.notices", "comity.protocol.bundle")
+    elsewhere = {form for form in forms() if form.__module__ in others}
     return [form for form in forms() if form not in elsewhere | ELSEWHERE]
 
 

@@ -14,8 +14,9 @@ from typing import Any, Literal, TypeVar
 
 from comity.attestation.holdings import Holdings
 from comity.node import steps, work
-from comity.node.core import Core, Identity, OutgoingAsk, OutgoingOffer, Wake
+from comity.node.core import Core, Identity
 from comity.node.forms import ActuationForm, OutputForm, StartForm, StepAnswer, StepForm
+from comity.node.outgoing import OutgoingAsk, OutgoingOffer, Wake
 from comity.node.portions import Brought
 from comity.node.problems import Refused
 from comity.node.store_memory import MemoryStore

@@ -12,12 +12,15 @@ import trio
 from comity.gossip.transport import Peer
 from comity.gossip.transport_memory import MemoryNetwork, MemoryTransport
 from comity.node.core import Core, Identity
+from comity.node.gossiping import Gossiping
 from comity.node.service import Service
 from comity.node.store_memory import MemoryStore
 from comity.protocol.identifiers import sha256
 from world import ENGINE, START, Organization, World
 
 T = TypeVar("T")
+GOSSIP = True
+"""Whether nodes gossip. The fixture `gossip` has every test of a module run both ways: nothing may depend on it."""
 CATCH_UP_S = 30.0
 """Where messages are lost, it may take some rounds; a test that is about this looks for itself."""
 
@@ -58,7 +61,7 @@ class RunningNode:
     def __init__(self, organization: Organization, network: MemoryNetwork, clock: TrioClock) -> None:
         self.name = organization.name
         self.organization = organization
-        self._network = network
+        self.network = network
         self._clock = clock
         self.peer = Peer(
             f"spiffe://{organization.name}/node/n1", sha256(f"transport {organization.name}".encode())
@@ -73,7 +76,7 @@ class RunningNode:
 
     def reborn(self) -> RunningNode:
         """The node of a new process over the same store, not running yet."""
-        again = RunningNode(self.organization, self._network, self._clock)
+        again = RunningNode(self.organization, self.network, self._clock)
         again.store = self.store
         clock = TrioClock(self._clock.now(), self._clock.zero)
         again.core = Core(
@@ -81,7 +84,7 @@ class RunningNode:
         )
         again.service = Service(again.core, Inline())
         key, handler = self.peer.transport_key, again.service.handle_request
-        again.transport = MemoryTransport(self._network, key, handler)
+        again.transport = MemoryTransport(self.network, key, handler)
         return again
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
@@ -90,6 +93,8 @@ class RunningNode:
                 async with trio.open_nursery() as nursery:
                     await nursery.start(self.transport.run)
                     await nursery.start(self.service.run, self.transport)
+                    if GOSSIP:
+                        await nursery.start(Gossiping(self.service, self.transport.gossip).run)
                     task_status.started()
         finally:
             self._stopped.set()

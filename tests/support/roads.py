@@ -83,16 +83,24 @@ class Road:
     def __init__(self, kind: str, nursery: trio.Nursery) -> None:
         self.kind = kind
         self._nursery = nursery
-        self._network = MemoryNetwork(Random(7))
+        self.network = MemoryNetwork(Random(7))
 
     async def start(
-        self, name: str, handler: Handler, *, bounds: Bounds | None = None, again: Site | None = None
+        self,
+        name: str,
+        handler: Handler,
+        *,
+        bounds: Bounds | None = None,
+        again: Site | None = None,
+        topic: str = "",
+        first_number: int = 1,
     ) -> Site:
-        """Start a node; `again` gives it the addresses of its earlier life."""
+        """Start a node; `again` gives it the addresses of its earlier life, `topic` something to gossip about."""
         if self.kind == "memory":
-            memory = MemoryTransport(self._network, key_of(name), handler, bounds=bounds)
+            memory = MemoryTransport(self.network, key_of(name), handler, bounds=bounds)
             site = Site(name, memory, tuple)
         else:
+            from comity.gossip.libp2p_gossip import GossipSettings
             from comity.gossip.libp2p_transport import Libp2pTransport
 
             listen = again.peer.addresses if again is not None else ("/ip4/127.0.0.1/tcp/0",)
@@ -103,6 +111,7 @@ class Road:
                 Random(name),
                 security="tls" if self.kind == "tls" else "noise",
                 bounds=bounds,
+                gossip=GossipSettings(topic, first_number) if topic else None,
             )
             taken: list[tuple[str, ...]] = []
 

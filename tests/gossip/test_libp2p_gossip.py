@@ -1,0 +1,234 @@
+"""Gossip over real connections: what a hostile member, a restart and a defect of GossipSub cannot do."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+import trio
+from libp2p.abc import INetStream
+from libp2p.custom_types import TProtocol
+from libp2p.peer.id import ID  # pyright: ignore[reportMissingTypeStubs]
+from libp2p.pubsub.pb import rpc_pb2
+from libp2p.utils import encode_varint_prefixed
+
+from comity.gossip import libp2p_gossip
+from comity.gossip.libp2p_gossip import RPC_BYTES_MAX, OneTopicRouter
+from comity.gossip.libp2p_host import foreign_errors
+from comity.gossip.libp2p_transport import Libp2pTransport
+from comity.protocol.errors import TransportError
+from ears import TOPIC, Ear, echo, port, until_heard
+from roads import DEADLINE_S, Road, Site
+
+MESHSUB = TProtocol("/meshsub/1.1.0")
+
+
+def transport(site: Site) -> Libp2pTransport:
+    assert isinstance(site.transport, Libp2pTransport)
+    return site.transport
+
+
+def know_each_other(*sites: Site) -> None:
+    for site in sites:
+        site.transport.set_peers([other.peer for other in sites if other is not site])
+
+
+async def offers(site: Site, other: Site, *protocols: str) -> str | None:
+    """What a node agrees to speak of these."""
+    host = transport(site)._host
+    try:
+        with foreign_errors("a stream"):
+            stream = await host.new_stream(
+                transport(other)._host.get_id(),
+                [TProtocol(protocol) for protocol in protocols],
+            )
+    except TransportError:
+        return None
+    chosen = stream.get_protocol()
+    await stream.reset()
+    return chosen
+
+
+async def test_one_version_is_spoken_and_none_without_gossip(noise: Road) -> None:
+    north = await noise.start("north", echo, topic=TOPIC)
+    south = await noise.start("south", echo, topic=TOPIC)
+    silent = await noise.start("silent", echo)
+    know_each_other(north, south, silent)
+    await north.sees(south)
+    await north.sees(silent)
+    assert (
+        await offers(north, south, "/meshsub/2.0.0", "/meshsub/1.2.0", "/meshsub/1.0.0", "/floodsub/1.0.0")
+        is None
+    )
+    assert await offers(north, south, "/meshsub/2.0.0", "/meshsub/1.1.0") == "/meshsub/1.1.0"
+    assert await offers(north, silent, "/meshsub/1.1.0") is None
+
+
+async def test_a_restarted_publisher_is_heard(noise: Road, nursery: trio.Nursery) -> None:
+    north = await noise.start("north", echo, topic=TOPIC, first_number=1_000)
+    south = await noise.start("south", echo, topic=TOPIC)
+    know_each_other(north, south)
+    await south.sees(north)
+    ear = Ear(south, nursery)
+    await until_heard(north, ear, b"before")
+    await north.stop()
+    await south.sees(north, up=False)
+    again = await noise.start("north", echo, again=north, topic=TOPIC, first_number=2_000)
+    know_each_other(again, south)
+    await south.sees(again)
+    await until_heard(again, ear, b"after")
+
+
+async def meshsub(liar: Site, victim: Site) -> INetStream:
+    """A stream on which the liar says what it likes."""
+    await liar.sees(victim)
+    with trio.fail_after(DEADLINE_S):
+        return await transport(liar)._host.new_stream(
+            transport(victim)._host.get_id(),
+            [MESHSUB],
+        )
+
+
+async def say(stream: INetStream, rpc: rpc_pb2.RPC) -> None:
+    await stream.write(encode_varint_prefixed(rpc.SerializeToString()))
+
+
+def message(**fields: object) -> rpc_pb2.RPC:
+    said: dict[str, object] = {"data": b"x", "topicIDs": [TOPIC], "seqno": b"\0" * 8, "signature": b"\0" * 64}
+    return rpc_pb2.RPC(publish=[rpc_pb2.Message(**(said | fields))])  # type: ignore[arg-type]
+
+
+def prune(**fields: object) -> rpc_pb2.RPC:
+    rpc = rpc_pb2.RPC()
+    rpc.control.prune.append(rpc_pb2.ControlPrune(topicID=TOPIC, **fields))  # type: ignore[arg-type]
+    return rpc
+
+
+def ihave(topic: str) -> rpc_pb2.RPC:
+    rpc = rpc_pb2.RPC()
+    rpc.control.ihave.append(rpc_pb2.ControlIHave(topicID=topic, messageIDs=[b"m" * 20] * 500))
+    return rpc
+
+
+def graft(topic: str) -> rpc_pb2.RPC:
+    rpc = rpc_pb2.RPC()
+    rpc.control.graft.append(rpc_pb2.ControlGraft(topicID=topic))
+    return rpc
+
+
+def subscriptions(count: int) -> rpc_pb2.RPC:
+    topics = [rpc_pb2.RPC.SubOpts(subscribe=True, topicid=f"t{number}") for number in range(count)]
+    return rpc_pb2.RPC(subscriptions=topics)
+
+
+LIES: dict[str, Callable[[bytes], list[rpc_pb2.RPC]]] = {
+    "a key that is none": lambda liar: [message(from_id=b"\x12\x20" + b"q" * 32, key=b"\xff\xff")],
+    "a name that is none": lambda liar: [message(from_id=b"\xff" * 5_000)],
+    "a wrong signature": lambda liar: [
+        message(from_id=liar, seqno=bytes(7) + bytes([i])) for i in range(200)
+    ],
+    "another's topic": lambda liar: [message(from_id=liar, topicIDs=[f"t{i}"]) for i in range(200)],
+    "a thousand topics": lambda liar: [subscriptions(1_000), *(graft(f"t{i}") for i in range(200))],
+    "control without end": lambda liar: [ihave(TOPIC) for _ in range(200)],
+    "a record of peers": lambda liar: [rpc_pb2.RPC(senderRecord=b"nonsense")] * 100,
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+async def test_a_lying_member_silences_nobody(noise: Road, nursery: trio.Nursery, lie: str) -> None:
+    north = await noise.start("north", echo, topic=TOPIC)
+    south = await noise.start("south", echo, topic=TOPIC)
+    liar = await noise.start("liar", echo)
+    know_each_other(north, south, liar)
+    await south.sees(north)
+    ear = Ear(south, nursery)
+    await until_heard(north, ear, b"before")
+    stream = await meshsub(liar, south)
+    for rpc in LIES[lie](transport(liar)._host.get_id().to_bytes()):
+        await say(stream, rpc)
+    assert await liar.ask(south, b"still") == b"still"
+    await until_heard(north, ear, b"after")
+    assert {m.author for m in ear.heard} == {north.name}
+    assert port(south).failures == 0
+    pubsub = port(south).running
+    assert set(pubsub.peer_topics) <= {TOPIC}
+    assert set(pubsub.router.back_off) <= {TOPIC}
+    assert set(pubsub.router.recent_message_deliveries) <= {TOPIC}
+
+
+async def test_a_message_that_is_too_long_ends_its_stream_only(noise: Road, nursery: trio.Nursery) -> None:
+    north = await noise.start("north", echo, topic=TOPIC)
+    liar = await noise.start("liar", echo)
+    know_each_other(north, liar)
+    stream = await meshsub(liar, north)
+    await stream.write(encode_varint_prefixed(b"\0" * (RPC_BYTES_MAX + 1))[: RPC_BYTES_MAX // 2])
+    assert await liar.ask(north, b"still") == b"still"
+    assert port(north).failures == 0
+
+
+async def test_peers_named_in_a_prune_are_not_dialled(noise: Road, nursery: trio.Nursery) -> None:
+    north = await noise.start("north", echo, topic=TOPIC)
+    liar = await noise.start("liar", echo)
+    know_each_other(north, liar)
+    stream = await meshsub(liar, north)
+    dialled: list[object] = []
+
+    async def noted(*arguments: object) -> None:
+        dialled.append(arguments)
+
+    port(north).running.router._do_px = noted
+    own = transport(liar)._host.get_id().to_bytes()
+    await say(stream, prune(peers=[rpc_pb2.PeerInfo(peerID=own)], backoff=60))
+    ear = Ear(north, nursery)
+    # What is said after it on the same stream has been read: so was the prune.
+    with trio.fail_after(DEADLINE_S):
+        while ID(own) not in port(north).running.router.back_off.get(TOPIC, {}):
+            await trio.lowlevel.checkpoint()
+    assert dialled == []
+    assert ear.heard == []
+
+
+async def test_gossip_that_fails_begins_again_and_takes_nothing_with_it(
+    noise: Road, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libp2p_gossip, "AGAIN_S", 0.1)
+    monkeypatch.setattr(libp2p_gossip, "MEET_AGAIN_S", 0.5)
+    failed: list[str] = []
+    beat = OneTopicRouter.mesh_heartbeat
+
+    def once(self: OneTopicRouter) -> object:
+        if self.pubsub is not None and str(self.pubsub.my_id) == victim and not failed:
+            failed.append("failed")
+            raise KeyError("a defect that nobody has found yet")
+        return beat(self)
+
+    monkeypatch.setattr(OneTopicRouter, "mesh_heartbeat", once)
+    victim = ""
+    north = await noise.start("north", echo, topic=TOPIC)
+    south = await noise.start("south", echo, topic=TOPIC)
+    know_each_other(north, south)
+    await south.sees(north)
+    ear = Ear(south, nursery)
+    await until_heard(north, ear, b"before")
+    victim = str(transport(south)._host.get_id())
+    with trio.fail_after(DEADLINE_S):
+        while not port(south).failures:
+            await trio.lowlevel.checkpoint()
+    assert failed == ["failed"]
+    assert await north.ask(south, b"still") == b"still"
+    await until_heard(north, ear, b"after")
+
+
+async def test_no_thread_is_left_behind(noise: Road) -> None:
+    before = threading.active_count()
+    north = await noise.start("north", echo, topic=TOPIC)
+    south = await noise.start("south", echo, topic=TOPIC)
+    know_each_other(north, south)
+    await south.sees(north)
+    with trio.fail_after(DEADLINE_S):
+        while port(south).running is None:
+            await trio.lowlevel.checkpoint()
+    await north.stop()
+    await south.stop()
+    assert threading.active_count() <= before
