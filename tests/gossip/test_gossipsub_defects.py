@@ -65,8 +65,7 @@ def written_by(pubsub: Pubsub, number: int) -> rpc_pb2.Message:
 
 async def test_numbers_of_a_restarted_publisher_are_used_again() -> None:
     async with upstream() as first:
-        for _ in range(200):
-            last = first._next_seqno()
+        *_, last = [first._next_seqno() for _ in range(200)]
     async with upstream() as second:
         again = second._next_seqno()
     assert again < last, mended("the numbers of a restarted publisher (first_number)")
@@ -81,15 +80,15 @@ async def test_the_heartbeat_comes_every_two_minutes() -> None:
 async def test_the_spam_limit_is_the_forwarders() -> None:
     default = router()
     neighbour = ID(b"neighbour")
-    taken = 0
-    for number in range(20):
-        author = ID(b"author %d" % number)
-        said = rpc_pb2.Message(data=b"x", topicIDs=[TOPIC], from_id=author.to_bytes(), seqno=bytes(8))
-        taken += default._check_spam_protection(neighbour, said)
     # Twenty authors said one thing each, and one neighbour forwarded them.
+    said = [
+        rpc_pb2.Message(data=b"x", topicIDs=[TOPIC], from_id=b"author %d" % number, seqno=bytes(8))
+        for number in range(20)
+    ]
+    taken = sum(default._check_spam_protection(neighbour, each) for each in said)
     assert taken == 10, mended("the spam limiter (spam_protection_enabled)")
     ours = OneTopicRouter(TOPIC)
-    assert all(ours._check_spam_protection(neighbour, said) for _ in range(20))
+    assert all(ours._check_spam_protection(neighbour, each) for each in said)
 
 
 async def test_a_burst_is_dropped_by_the_queues() -> None:
@@ -106,7 +105,7 @@ async def test_an_async_validator_lets_duplicates_pass() -> None:
     async with upstream() as pubsub:
         pubsub.strict_signing = False
         handed: list[rpc_pb2.Message] = []
-        pubsub.notify_subscriptions = handed.append  # type: ignore[method-assign]
+        pubsub.notify_subscriptions = handed.append  # type: ignore[method-assign, assignment]
 
         async def slow(_peer: ID, _message: rpc_pb2.Message) -> bool:
             await trio.lowlevel.checkpoint()
