@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 from comity.attestation.accused import Accused
+from comity.attestation.acknowledged import Acknowledged
 from comity.attestation.case import Bundle, Governance
 from comity.attestation.epochs import EpochState, found, succeed
 from comity.attestation.parking import Parking
@@ -100,6 +101,7 @@ class Holdings:
         self._rounds: OrderedDict[Round, bytes] = OrderedDict()
         self._contradictions: dict[str, list[tuple[bytes, bytes]]] = {}
         self.accused = Accused()
+        self.acknowledged = Acknowledged()
         self._governance: Governance | None = None
 
     # Epochs
@@ -303,6 +305,7 @@ class Holdings:
             self._contradicts(verified, max(claims))
         if isinstance(verified.body, Misbehaviour):
             self.accused.add(verified, self.directory)
+        self.acknowledged.add(verified)
 
     def _contradicts(self, verified: AnyRecord, other: bytes) -> None:
         pair = (min(verified.id, other), max(verified.id, other))

@@ -13,6 +13,7 @@ from comity.attestation.exporting import export_bundle
 from comity.attestation.holdings import Holdings
 from comity.node.core import Core
 from comity.node.problems import Refused
+from comity.node.revocations import marks_of
 from comity.node.steps import asset_id, obligation_form
 from comity.node.store import Head
 from comity.node.views import governance_form
@@ -211,6 +212,7 @@ def _row(holdings: Holdings, made: VerifiedRecord[Actuation]) -> Any:
             row |= _permitted(permit.body, intent.body, body)
     if intent is not None and isinstance(intent.body, Intent):
         row |= {"requester": intent.body.requester, "run": intent.body.run.run, "step": intent.body.run.step}
+        row["marks"] = marks_of(holdings, intent, made)
     return row
 
 

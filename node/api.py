@@ -22,7 +22,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from comity import __version__
-from comity.node import ancestry, api_steps, owner_words, views, work, workings
+from comity.node import ancestry, api_steps, owner_words, revocations, views, work, workings
 from comity.node.api_access import Doorkeeper
 from comity.node.attendance import Seen
 from comity.node.config import Config
@@ -196,6 +196,10 @@ def _reader(service: Service, surroundings: Surroundings) -> APIRouter:
     @router.get("/credentials", summary="The credentials that are held")
     async def credentials() -> Response:
         return await shown(partial(views.credentials, core))
+
+    @router.get("/revocations", summary="What was taken back, and how many members have acknowledged it")
+    async def taken_back() -> Response:
+        return await shown(partial(revocations.revocations, core))
 
     @router.get("/intents", summary="The newest intents")
     async def intents() -> Response:

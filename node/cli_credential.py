@@ -81,6 +81,15 @@ PurposesOption = Annotated[
 RealmsOption = Annotated[
     list[str] | None, typer.Option(metavar="REALM", help="production, or preview/NAME. May be repeated.")
 ]
+WaitOption = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=3_600,
+        metavar="SECONDS",
+        help="Wait so long until a quorum of members has acknowledged it; status 1 where it has not by then.",
+    ),
+]
 PreviousOption = Annotated[
     str, typer.Option(metavar="CREDENTIAL", help="The credential of the same subject that it continues.")
 ]
@@ -278,6 +287,7 @@ def list_credentials(
     "revoke",
     epilog=examples(
         "comity credential revoke CREDENTIAL --reason key_lost",
+        "comity credential revoke CREDENTIAL --wait 60",
         "comity credential revoke CREDENTIAL --under DELEGATORS-CREDENTIAL --key op.pem",
     ),
 )
@@ -292,6 +302,7 @@ def revoke(
     reason: Annotated[
         str, typer.Option(metavar="CODE", help="Why: lower-case letters, digits and underscores.")
     ] = "withdrawn",
+    wait: WaitOption = 0,
     under: UnderOption = "",
     key: HolderKeyOption = None,
     out: OutOption = None,
@@ -303,9 +314,10 @@ def revoke(
     """Revoke a credential or a node's certificate: by the organization's key, or by whoever delegated it.
 
     Whoever holds the revocation counts the credential no more, and refuses what it permitted and has not begun.
-    What was begun stands.
+    What was begun stands. It is effective once a quorum has acknowledged it: from then nothing new is permitted under
+    the credential, whoever has not heard of it yet, and ten minutes later nothing begins.
     """
-    from comity.node.credentialing import revoked, standing_before
+    from comity.node.credentialing import effective_within, revoked, standing_before
     from comity.node.signing_hand import Hand
 
     hand = Hand.of(home, passphrase_file)
@@ -319,6 +331,9 @@ def revoke(
         "already": before.revoked,
         "left": list(before.others),
     } | done
+    reach = effective_within(hand, record.id.hex(), wait) if wait and out is None else None
+    if reach is not None:
+        value |= {each: reach[each] for each in ("acknowledged", "missing", "quorum", "effective")}
 
     def say(console: Console) -> None:
         again = " again: it was revoked before" if before.revoked else ""
@@ -334,5 +349,57 @@ def revoke(
                 if left
                 else "  no other lets this node act for a run without a ticket"
             )
+        if reach is not None:
+            console.print(f"  {_reached(reach)}")
 
     show(value, as_json, say)
+    if reach is not None and not reach["effective"]:
+        raise typer.Exit(1)
+
+
+def _reached(row: Any) -> str:
+    """How far a revocation has come, in words."""
+    count = f"{len(row['acknowledged'])} of {len(row['acknowledged']) + len(row['missing'])} members acknowledged it"
+    if row["effective"]:
+        return f"effective: {count}, {row['quorum']} are needed"
+    return f"not effective yet: {count}, {row['quorum']} are needed; missing: {', '.join(row['missing'])}"
+
+
+@app.command(
+    "revocations", epilog=examples("comity credential revocations", "comity credential revocations --json")
+)
+@reported
+def list_revocations(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """What was revoked or suspended, and whether it is effective: whether a quorum has acknowledged it.
+
+    A member acknowledges it by itself, when each of its nodes has it on disk.
+    """
+    from comity.node.signing_hand import Hand
+
+    rows: list[Any] = Hand.of(home).reader().revocations()
+
+    def say(out: Console) -> None:
+        table(
+            out,
+            ("RECORD", "KIND", "TAKES BACK", "REASON", "AT", "EFFECTIVE"),
+            (
+                (
+                    short(each["record"]),
+                    each["kind"],
+                    " ".join(_named(target) for target in each["takes_back"]),
+                    each["reason"],
+                    when(each["at"]),
+                    _reached(each),
+                )
+                for each in rows
+            ),
+            "Nothing was taken back.",
+        )
+
+    show(rows, as_json, say)
+
+
+def _named(target: Any) -> str:
+    """A record that is taken back: by whom it is held, or by its id."""
+    name = target["subject"] or short(target["record"])
+    return name if target["counts"] else f"{name} (without effect)"

@@ -123,6 +123,11 @@ def _say_lineage(out: Console, said: Any) -> None:
             f"{indent}  owners {', '.join(state.get('owners', []))}; tier {state.get('tier')};"
             f" purpose {state.get('purpose')}"
         )
+        for mark in each.get("marks", ()):
+            out.print(
+                f"{indent}  marked: its {mark['of_kind'].replace('_', ' ')} {short(mark['of'])} was taken back"
+                f" {when(mark['at'])} by the {mark['kind']} {short(mark['record'])}; what was made stands"
+            )
         for input_id in each["inputs"]:
             say(input_id, depth + 1)
 

@@ -331,6 +331,10 @@ class NodeClient:
     def credentials(self) -> Json:
         return self._json("/v1/credentials")
 
+    def revocations(self) -> Json:
+        """What was taken back, the newest first, and how many members have acknowledged it."""
+        return self._json("/v1/revocations")
+
     def intents(self) -> Json:
         return self._json("/v1/intents")
 

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 
 import structlog
 
+from comity.attestation.acknowledging import acknowledge
 from comity.attestation.authoring import Author
 from comity.attestation.holdings import SLOT_RIVALS_MAX, Admission, Holdings
 from comity.attestation.requester import (
@@ -154,10 +155,14 @@ class Core:
             position = page.next
 
     def drain(self) -> list[Outgoing]:
-        """What has to travel since the last call, with the proofs of what came to light since then."""
-        proofs = proofs_to_publish(self.holdings, self.identity.author, self.clock.now())
-        if proofs:
-            self.publish(proofs)
+        """What has to travel since the last call, with the proofs of what came to light since then.
+
+        What was taken back is acknowledged here, too: it is on disk since the call that admitted it.
+        """
+        author, now = self.identity.author, self.clock.now()
+        said = (*proofs_to_publish(self.holdings, author, now), *acknowledge(self.holdings, author, now))
+        if said:
+            self.publish(said)
         outgoing, self.outbox = self.outbox, []
         return outgoing
 

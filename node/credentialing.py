@@ -27,6 +27,8 @@ from comity.protocol.errors import ConfigError
 from comity.protocol.governance import Credential, PublicKey, Revocation
 from comity.protocol.identifiers import Code
 
+POLL_S: Final = 0.2
+"""Between two looks at whether a revocation is effective."""
 BEFORE_S: Final = 300
 """A credential holds from so long before it is signed: the clocks of the members differ."""
 
@@ -195,6 +197,23 @@ def standing_before(hand: Hand, named: str) -> Before:
         and (each["key"], each["state"], each["subject_kind"]) == (row["key"], "in force", "automation")
     ]
     return Before(row["subject"], row["state"] == "revoked", automation, tuple(others) if automation else ())
+
+
+def effective_within(hand: Hand, revocation: str, wait_s: int) -> Any:
+    """Wait until a revocation is effective, or the time is over. Returns its row, as `/v1/revocations` shows it.
+
+    Raises:
+        NodeError: the node does not answer.
+    """
+    client = hand.reader()
+    until = time.monotonic() + wait_s
+    while True:
+        row: Any = next((each for each in client.revocations() if each["record"] == revocation), None)
+        if row is None:
+            raise ConfigError(f"the node does not hold the revocation {revocation[:16]}")
+        if row["effective"] or time.monotonic() >= until:
+            return row
+        time.sleep(POLL_S)
 
 
 def revoked(

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 from comity.node.core import Core
 from comity.node.plain_values import plain
+from comity.node.revocations import state_of
 from comity.protocol.execution import Transition
 
 Json: TypeAlias = Any
@@ -20,8 +21,7 @@ def transitions(core: Core) -> Json:
         if not isinstance(body, Transition):
             continue
         state = "not yet" if now < body.not_before else "expired" if now >= body.not_after else "in force"
-        if core.holdings.state.adverse_about({record.id}):
-            state = "revoked"
+        state = state_of(core, record) or state
         rows.append({"transition": record.id.hex(), "member": record.member, "state": state} | plain(body))
     mine = core.identity.member
     return sorted(

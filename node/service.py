@@ -15,7 +15,7 @@ from typing import Final, Protocol, TypeVar
 import structlog
 import trio
 
-from comity.attestation.adverse import takes_back
+from comity.attestation.members_nodes import certificates_in_force
 from comity.gossip.transport import Peer, PeerName, RequestError, Transport
 from comity.node.core import Core
 from comity.node.outgoing import (
@@ -450,7 +450,7 @@ def peers_from(core: Core, addresses: dict[str, tuple[str, ...]]) -> list[Peer]:
     Args:
         addresses: node name to addresses, from the coalition file and the configuration.
     """
-    certificates = _certificates_in_force(core)
+    certificates = certificates_in_force(core.holdings, core.clock.now())
     own = {r.body.transport_key for r in certificates if r.member == core.identity.member}
     nodes: dict[str, dict[str, VerifiedRecord[NodeCertificate]]] = {}
     for record in certificates:
@@ -468,21 +468,3 @@ def peers_from(core: Core, addresses: dict[str, tuple[str, ...]]) -> list[Peer]:
             peer = Peer(body.node, body.transport_key, addresses.get(body.node, ()))
             peers.setdefault(body.transport_key, peer)
     return sorted(peers.values(), key=lambda peer: peer.name)
-
-
-def _certificates_in_force(core: Core) -> list[VerifiedRecord[NodeCertificate]]:
-    """The certificates of members' nodes that are in force and not taken back, the newest first."""
-    now = core.clock.now()
-    found: list[VerifiedRecord[NodeCertificate]] = []
-    for record in core.holdings.state.of_kind("node_certificate"):
-        body = record.body
-        if not isinstance(body, NodeCertificate):
-            continue
-        if record.member not in core.holdings.epoch.members or not body.not_before <= now < body.not_after:
-            continue
-        if any(takes_back(said, record, {}, now) for said in core.holdings.state.adverse_about({record.id})):
-            # Only the organization's own key takes its certificate back. What others say of it, or its agents, cuts
-            # nobody off.
-            continue
-        found.append(record)
-    return sorted(found, key=lambda r: (r.header.at, r.header.number, r.id), reverse=True)

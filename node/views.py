@@ -21,6 +21,7 @@ from comity.node.core import Core
 from comity.node.forms import GovernanceForm, PartnerAsset, TermForm
 from comity.node.plain_values import plain
 from comity.node.problems import Refused
+from comity.node.revocations import state_of
 from comity.node.sentences import deed_for
 from comity.node.standings import (
     approvals_wanted,
@@ -239,10 +240,8 @@ def credentials(core: Core) -> Json:
         body = record.body
         if not isinstance(body, Credential):
             continue
-        against = core.holdings.state.adverse_about({record.id})
-        state = "revoked" if against else "expired" if now >= body.not_after else "in force"
-        if now < body.not_before:
-            state = "not yet"
+        state = "expired" if now >= body.not_after else "not yet" if now < body.not_before else "in force"
+        state = state_of(core, record) or state
         rows.append(
             {"credential": record.id.hex(), "member": record.member, "state": state}
             | {"under": record.authority.hex() if record.authority is not None else ""}
