@@ -22,7 +22,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from comity import __version__
-from comity.node import ancestry, api_steps, owner_words, revocations, views, work, workings
+from comity.node import ancestry, api_steps, api_why, owner_words, revocations, views, work, workings
 from comity.node.api_access import Doorkeeper
 from comity.node.attendance import Seen
 from comity.node.config import Config
@@ -232,6 +232,7 @@ def _reader(service: Service, surroundings: Surroundings) -> APIRouter:
         return await shown(partial(views.record, core, await _held(service, id_of(record))))
 
     _lineage_routes(router, service)
+    api_why.add_routes(router, service)
     return router
 
 

@@ -20,6 +20,7 @@ from comity.node import (
     cli_node,
     cli_policy,
     cli_publish,
+    cli_why,
 )
 from comity.node.cli_terminal import STATUSES, Commands
 
@@ -59,6 +60,7 @@ app.add_typer(cli_publish.record)
 app.add_typer(cli_lineage.app)
 cli_approve.register(app)
 cli_lineage.register(app)
+cli_why.register(app)
 
 
 def _print_version(value: bool) -> None:  # noqa: FBT001  Typer calls it so

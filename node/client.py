@@ -363,6 +363,13 @@ class NodeClient:
         path = f"/v1/bundles/{_quoted(target, safe='/')}{_partition_query(partition)}"
         return self._exchange("GET", path, None, bytes_max=BUNDLE_BYTES_MAX)
 
+    def why(self, name: str) -> Json:
+        """The intents behind a run, an asset or an id, each with what was decided and what came of it."""
+        return self._json(f"/v1/why/{_quoted(name, safe='/')}")
+
+    def owner_policies(self) -> Json:
+        return self._json("/v1/owner-policies")
+
     def transitions(self) -> Json:
         return self._json("/v1/transitions")
 
