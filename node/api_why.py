@@ -21,7 +21,9 @@ def add_routes(router: APIRouter, service: Service) -> None:
     """Add them to the reader's routes."""
     core = service.core
 
-    @router.get("/why/{name:path}", summary="The intents behind a run, an asset or an id, with what was decided")
+    @router.get(
+        "/why/{name:path}", summary="The intents behind a run, an asset or an id, with what was decided"
+    )
     async def because(name: str) -> Response:
         named = _whole_id(name)
         if named is not None:

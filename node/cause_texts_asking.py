@@ -8,7 +8,9 @@ from comity.node.cause_page import NOBODY, CausePage, defers, explains, refuses
 
 _FITTER: Final = "spiffe://institute.example/agent/fitter"
 _ISSUE: Final = "comity credential issue --subject SUBJECT --kind person --class CLASS --public FILE"
-_TICKET: Final = "comity ticket --key KEY --credential CREDENTIAL --run RUN --job JOB --asset ASSET --out FILE"
+_TICKET: Final = (
+    "comity ticket --key KEY --credential CREDENTIAL --run RUN --job JOB --asset ASSET --out FILE"
+)
 
 PAGES: Final[tuple[CausePage, ...]] = (
     explains(

@@ -12,7 +12,9 @@ _ASSET: Final = "the author of the asset"
 _OPERATOR: Final = "the operator of the node"
 _AGAIN: Final = "Run the step again: it asks again by itself."
 _DOCTOR: Final = "comity node doctor"
-_MANAGER: Final = "Give the asset an IO manager that binds content to lineage, such as the bridge's own for files."
+_MANAGER: Final = (
+    "Give the asset an IO manager that binds content to lineage, such as the bridge's own for files."
+)
 
 PAGES: Final[tuple[CausePage, ...]] = (
     _bridge(

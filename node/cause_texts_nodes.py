@@ -1,5 +1,6 @@
 """What the codes say that nodes give each other and themselves: declines, problems, faults of the policy engine, and
-what a record or a bundle fails by."""
+what a record or a bundle fails by.
+"""
 
 from __future__ import annotations
 

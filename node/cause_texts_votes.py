@@ -6,7 +6,9 @@ from typing import Final
 
 from comity.node.cause_page import NOBODY, CausePage, defers, needed, refuses, said
 
-_INVENTED: Final = "A node of Comity never writes such a certificate: whoever did so is wrong, or lies. Ask again."
+_INVENTED: Final = (
+    "A node of Comity never writes such a certificate: whoever did so is wrong, or lies. Ask again."
+)
 _STATUS: Final = "comity node status"
 
 PAGES: Final[tuple[CausePage, ...]] = (

@@ -15,6 +15,7 @@ from comity.node import (
     cli_approve,
     cli_coalition,
     cli_credential,
+    cli_doctor,
     cli_intent,
     cli_lineage,
     cli_node,
@@ -44,6 +45,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+cli_doctor.register(cli_node.app)
 app.add_typer(cli_node.app)
 app.add_typer(cli_node.config)
 app.add_typer(cli_coalition.app)

@@ -50,7 +50,9 @@ def register(root: typer.Typer) -> None:
 def cause(
     code: Annotated[
         str | None,
-        typer.Argument(metavar="CODE", help="A code of a cause, a need, a decline or an error; all without one."),
+        typer.Argument(
+            metavar="CODE", help="A code of a cause, a need, a decline or an error; all without one."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -212,7 +214,10 @@ def _say_told(out: Console, each: Any, found: Any) -> None:
     asked, decided = each["intent"], each["decision"]
     standing = asked["standing"]
     meaning = STANDINGS.get(standing, "")
-    out.print(f"Intent {short(asked['intent'])} of {asked['member']}: {standing}" + (f", {meaning}" if meaning else ""))
+    out.print(
+        f"Intent {short(asked['intent'])} of {asked['member']}: {standing}"
+        + (f", {meaning}" if meaning else "")
+    )
     wanted = slots_of(asked["assets"])
     step = f", step {named(asked['step'])}" if asked["step"] else ""
     out.print(f"  wanted: {wanted}, for {asked['purpose']}, in {asked['realm']}")
@@ -227,14 +232,17 @@ def _say_told(out: Console, each: Any, found: Any) -> None:
 def _say_decided(out: Console, decided: Any, found: Any) -> None:
     """A decision with its votes, and each cause once, with whose vote says it."""
     voters = ", ".join(
-        f"{vote['member']} {_lowest(vote)}" for vote in sorted(decided["votes"], key=lambda vote: vote["member"])
+        f"{vote['member']} {_lowest(vote)}"
+        for vote in sorted(decided["votes"], key=lambda vote: vote["member"])
     )
     out.print(
         f"  decided: {decided['outcome']}, {when(decided['t'])}, by {len(decided['votes'])} votes where"
         f" {found['quorum']} are a quorum: {voters or 'not held here'}"
     )
     for output in decided["outputs"]:
-        columns = "all columns" if output["all_columns"] else f"columns {', '.join(output['columns']) or 'none'}"
+        columns = (
+            "all columns" if output["all_columns"] else f"columns {', '.join(output['columns']) or 'none'}"
+        )
         at = f"@{output['partition']}" if output["partition"] else ""
         out.print(f"    {output['mode']} {output['asset']}{at}: {columns}")
     said: dict[str, tuple[Any, set[str]]] = {}
@@ -309,12 +317,18 @@ def _say_work(out: Console, each: Any, found: Any) -> None:
         if row["kind"] == "start":
             out.print(f"  started: {row['asset']}{at}, attempt {row['attempt']}, {when(row['at'])}")
         else:
-            out.print(f"  {row['state']}: {row['asset']}{at}, {short(row['record'])}, {when(row['at'])}{newest}")
+            out.print(
+                f"  {row['state']}: {row['asset']}{at}, {short(row['record'])}, {when(row['at'])}{newest}"
+            )
     decided = each["decision"]
     if decided is None or decided["kind"] != "permit" or each["work"]:
         return
     over = found["now"] >= decided["expires"]
     out.print(
         "  nothing was begun under this permit that is known here"
-        + ("; it has ended, and the step asks again when it runs" if over else f"; it holds until {when(decided['expires'])}")
+        + (
+            "; it has ended, and the step asks again when it runs"
+            if over
+            else f"; it holds until {when(decided['expires'])}"
+        )
     )

@@ -38,7 +38,9 @@ def owner_policies(core: Core) -> Json:
     newest: dict[str, Any] = {}
     for record in core.holdings.state.of_kind("owner_policy"):
         held = newest.get(record.member)
-        if isinstance(record.body, OwnerPolicy) and (held is None or held.header.number < record.header.number):
+        if isinstance(record.body, OwnerPolicy) and (
+            held is None or held.header.number < record.header.number
+        ):
             newest[record.member] = record
     mine = core.identity.member
     return [

@@ -96,7 +96,7 @@ _DEEDS: Final[Mapping[str, str]] = {
     "corroboration": "have partners publish what they observed of the inputs",
     "credential": "have its issuer publish it: comity credential issue",
     "epoch": "have all members sign a next epoch, e.g. with other policies: comity policy publish POLICY --out FILE",
-    "launch_ticket": "comity ticket --key KEY --credential CREDENTIAL --run RUN --job JOB --asset ASSET",
+    "launch_ticket": "comity ticket --key KEY --credential CREDENTIAL --run RUN --job JOB --asset ASSET --out FILE",
     "membership": "have the members take {member} in again: comity coalition admit CARD",
     "record": "have its author's node up: records are pulled every few seconds",
     "tier": "run the step through govern(defs), which measures its context",

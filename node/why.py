@@ -197,7 +197,8 @@ def _by_asset(core: Core, name: str, newest: list[_Read]) -> Asked | None:
 
 def _makes(intent: Intent, asset: str, partition: str | None) -> bool:
     return any(
-        group.asset == asset and (partition is None or any(item.partition == partition for item in group.items))
+        group.asset == asset
+        and (partition is None or any(item.partition == partition for item in group.items))
         for group in intent.classes
     )
 
@@ -244,7 +245,7 @@ def _without_bytes(view: Json) -> Json:
 
 
 def _work(core: Core, permit: AnyRecord) -> list[Json]:
-    """What began under a permit, and what was made."""
+    """What began under a permit, and what was made, in that order; the newest of it."""
     rows: list[Json] = []
     for record in core.holdings.about(permit.id):
         body = record.body
@@ -260,5 +261,6 @@ def _work(core: Core, permit: AnyRecord) -> list[Json]:
                     "attempt": body.attempt,
                 }
             )
-    rows.sort(key=lambda row: (row["at"], row["kind"] == "start", row["record"]), reverse=True)
-    return rows[:WORK_MAX]
+    # What began and what was made may be of one second.
+    rows.sort(key=lambda row: (row["at"], row["kind"] != "start", row["record"]))
+    return rows[-WORK_MAX:]

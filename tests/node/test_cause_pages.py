@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +14,11 @@ from cause_documents import FOLDER, GROUPS, OWN_PAGE, TITLES, documents, place_o
 from comity.node.cause_page import FAMILIES, CausePage
 from comity.node.cause_pages import example_of, near, page_for, pages
 from comity.node.cli import app
-from command_line import comity
+from command_line import comity, problem_of
 
 SPEC = Path(__file__).resolve().parents[2] / "docs" / "spec" / "causes.md"
 IN_TEXT = {"Needs": {"approval", "tier"}, "Obligations": {"min_group_rows"}}
 """Codes that causes.md names in a sentence: rules of policies give them, and this version knows how to meet them."""
-PLACEHOLDERS = {
-    "DAYS": "90",
-    "HEX": "0" * 64,
-    "MINUTES": "5",
-    "N": "1",
-    "TIER": "0",
-}
-"""What stands for a number in an example; other placeholders are words."""
 
 
 def every_page() -> list[CausePage]:
@@ -94,7 +84,9 @@ def test_an_example_is_a_sentence_wherever_there_is_one() -> None:
 
 
 def test_what_is_related_is_a_code_and_another_one() -> None:
-    assert {(page.code, other) for page in every_page() for other in page.related if other not in pages()} == set()
+    assert {
+        (page.code, other) for page in every_page() for other in page.related if other not in pages()
+    } == set()
     assert [page.code for page in every_page() if page.code in page.related] == []
 
 
@@ -109,34 +101,6 @@ def test_texts_are_short_and_whole_sentences() -> None:
 
 
 # Commands
-
-
-def problem_of(line: str) -> str:
-    """Why a command line is none that `comity` takes; empty where it is one."""
-    program, *words = shlex.split(line)
-    if program != "comity":
-        return f"{line}: no command of comity"
-    if words == ["--version"]:
-        return ""
-    command: Any = typer.main.get_command(app)
-    while words and hasattr(command, "commands"):
-        name = words.pop(0)
-        if name not in command.commands:
-            return f"{line}: there is no {name}"
-        command = command.commands[name]
-    if hasattr(command, "commands"):
-        return f"{line}: a group of commands"
-    arguments = [PLACEHOLDERS.get(word, word) for word in words]
-    try:
-        command.make_context(command.name, arguments)
-    except Exception as exc:  # noqa: BLE001  whatever the parser says of it
-        return f"{line}: {exc}"
-    return ""
-
-
-def mentioned(text: str) -> Iterator[str]:
-    """Command lines in a page: those that stand alone, and those within a sentence."""
-    yield from (line.strip() for line in re.findall(r"^ {4,}(comity .+)$", text, re.MULTILINE))
 
 
 @pytest.mark.parametrize("line", sorted({command for page in every_page() for command in page.commands}))
