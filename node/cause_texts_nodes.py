@@ -1,6 +1,4 @@
-"""What the codes say that nodes give each other and themselves: declines, problems, faults of the policy engine, and
-what a record or a bundle fails by.
-"""
+"""What the codes say of nodes and records: declines, problems, faults of the policy engine, failed verification."""
 
 from __future__ import annotations
 

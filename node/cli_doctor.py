@@ -12,7 +12,7 @@ from comity.node.cli_terminal import NEGATIVE, HomeOption, JsonOption, examples,
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from comity.node.doctor import Finding
+    from comity.node.doctor_findings import Finding
 
 _MARKS: Final = {"ok": "ok       ", "warning": "warning  ", "wrong": "WRONG    ", "not tried": "not tried"}
 

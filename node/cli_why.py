@@ -223,21 +223,22 @@ def _say_told(out: Console, each: Any, found: Any) -> None:
     out.print(f"  wanted: {wanted}, for {asked['purpose']}, in {asked['realm']}")
     out.print(f"  by {asked['requester']}, in run {named(asked['run'])}{step}, {when(asked['at'])}")
     if decided is not None:
-        _say_decided(out, decided, found)
+        _say_decided(out, decided)
     if decided is None or standing in STANDINGS_OPEN:
         _say_open(out, asked)
     _say_work(out, each, found)
 
 
-def _say_decided(out: Console, decided: Any, found: Any) -> None:
+def _say_decided(out: Console, decided: Any) -> None:
     """A decision with its votes, and each cause once, with whose vote says it."""
     voters = ", ".join(
         f"{vote['member']} {_lowest(vote)}"
         for vote in sorted(decided["votes"], key=lambda vote: vote["member"])
     )
+    count = "one vote" if len(decided["votes"]) == 1 else f"{len(decided['votes'])} votes"
+    quorum = f" where {decided['quorum']} decide" if decided["quorum"] else ""
     out.print(
-        f"  decided: {decided['outcome']}, {when(decided['t'])}, by {len(decided['votes'])} votes where"
-        f" {found['quorum']} are a quorum: {voters or 'not held here'}"
+        f"  decided: {decided['outcome']}, {when(decided['t'])}, by {count}{quorum}: {voters or 'not held here'}"
     )
     for output in decided["outputs"]:
         columns = (
@@ -255,7 +256,7 @@ def _say_decided(out: Console, decided: Any, found: Any) -> None:
         whose = "" if len(members) == len(decided["votes"]) else f" (said by {', '.join(sorted(members))})"
         _say_term(out, "because", term, whose, ("cause",))
     for obligation in _obligations(decided):
-        _say_term(out, "under the obligation", obligation, "", ("obligation",))
+        _say_term(out, "under the obligation:", obligation, "", ("obligation",))
 
 
 def _obligations(decided: Any) -> list[Any]:
@@ -268,7 +269,7 @@ def _obligations(decided: Any) -> list[Any]:
 
 def _lowest(vote: Any) -> str:
     order = ("refuse", "defer", "restrict", "execute")
-    return min((group["mode"] for group in vote["classes"]), key=order.index)
+    return min((str(group["mode"]) for group in vote["classes"]), key=order.index)
 
 
 def _say_open(out: Console, asked: Any) -> None:
@@ -294,7 +295,7 @@ def _say_term(
 
     form = TermForm(term["code"], term.get("parameters", {}), term.get("rule", ""), term.get("message", ""))
     words = spelled(form)
-    code = "" if words.startswith(form.code) else f" [{form.code}]"
+    code = f" [{form.code}]" if form.message else ""
     out.print(f"  {begins} {words}{code}{whose}")
     page = page_for(form.code, *families)
     if page is None or form.rule:

@@ -13,7 +13,7 @@ from comity.node.coalition_file import read_coalition
 from comity.node.coalition_view import policies_of
 from comity.node.coalitions import DAY_S, certificate_for, epoch_of, verified
 from comity.node.config import read_config
-from comity.node.doctor import Check, Examination, Finding, not_tried, ok
+from comity.node.doctor_findings import Check, Examination, Finding, not_tried, ok
 from comity.node.home import NODE_KEY, ORGANIZATION_KEY, TRANSPORT_KEY
 from comity.node.keystore import is_encrypted, load_key
 from comity.node.tokens import read_tokens

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from comity.attestation.toml_text import date_of
 from comity.node.coalitions import epoch_of
-from comity.node.doctor import Check, Examination, Finding, not_tried, ok
+from comity.node.doctor_findings import Check, Examination, Finding, not_tried, ok
 from comity.protocol.limits import ASK_AHEAD_S
 
 CLOCKS_APART_S: Final = ASK_AHEAD_S
@@ -213,7 +213,10 @@ def _schema_of(path: Path) -> Finding:
     try:
         found = _facts(path)
     except sqlite3.Error as exc:
-        said = f"{path}: {exc}. Put a backup in its place; without one the node begins anew, and what only it held is lost"
+        said = (
+            f"{path}: {exc}. Put a backup in its place; without one the node begins anew, and what only it held is"
+            " lost"
+        )
         return Finding("store", "wrong", said, command=f"mv {path} {path}.damaged")
     if not found and unfinished:
         return not_tried("store", "it was not closed, and the next start finishes what was written")

@@ -8,7 +8,7 @@ from typing import Any, Final
 from comity.attestation.toml_text import date_of
 from comity.node.client import NodeClient, NodeError, NodeNotRunningError
 from comity.node.coalitions import DAY_S
-from comity.node.doctor import Check, Examination, Finding, not_tried, ok
+from comity.node.doctor_findings import Check, Examination, Finding, not_tried, ok
 from comity.node.doctor_machine import newest_epoch
 from comity.protocol.errors import ConfigError
 
@@ -167,7 +167,8 @@ def credentials(examined: Examination) -> Iterator[Finding]:
             "warning",
             f"the credential for {row['subject_kind']} ends on {date_of(row['not_after'])}",
             row["subject"],
-            f"comity credential issue {options} --subject {row['subject']} --class CLASS --previous {row['credential']}",
+            f"comity credential issue {options} --subject {row['subject']} --class CLASS"
+            f" --previous {row['credential']}",
         )
     if len(ending) > LISTED_MAX:
         said = f"{len(ending) - LISTED_MAX} more end within {CREDENTIAL_DAYS_MIN} days"

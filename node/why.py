@@ -88,7 +88,6 @@ def why(core: Core, name: str) -> Json:
         "intents": [_told(core, record) for record in shown],
         "intents_more": len(asked.intents) - len(shown),
         "member": core.identity.member,
-        "quorum": core.holdings.epoch.quorum,
         "now": core.clock.now(),
     }
 
@@ -234,9 +233,16 @@ def _told(core: Core, record: AnyRecord) -> Json:
     permitted = decided is not None and decided.header.kind == "permit"
     return {
         "intent": _without_bytes(views.intent(core, record.id)),
-        "decision": _without_bytes(views.decision(core, decided.id)) if decided is not None else None,
+        "decision": _decision(core, decided) if decided is not None else None,
         "work": _work(core, decided) if decided is not None and permitted else [],
     }
+
+
+def _decision(core: Core, decided: AnyRecord) -> Json:
+    """A decision, with the quorum of its own epoch; 0 where that is not known here."""
+    epoch = core.holdings.epochs.get(decided.body.epoch)
+    quorum = epoch.quorum if epoch is not None else 0
+    return _without_bytes(views.decision(core, decided.id)) | {"quorum": quorum}
 
 
 def _without_bytes(view: Json) -> Json:

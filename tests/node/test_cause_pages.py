@@ -76,9 +76,9 @@ def test_an_example_is_a_sentence_wherever_there_is_one() -> None:
     for page in every_page():
         for line in example_of(page):
             assert "{" not in line, line
-    page = page_for("credential_expired")
-    assert page is not None
-    assert example_of(page) == (
+    expired = page_for("credential_expired")
+    assert expired is not None
+    assert example_of(expired) == (
         "because the credential of spiffe://institute.example/agent/fitter has expired",
     )
 

@@ -22,7 +22,8 @@ from comity.node.clock import ManualClock, SystemClock
 from comity.node.coalition_file import read_coalition, write_coalition
 from comity.node.coalitions import DAY_S
 from comity.node.config import read_config, write_config
-from comity.node.doctor import CHECKS, Examination, Finding, examine
+from comity.node.doctor import examine
+from comity.node.doctor_findings import CHECKS, Examination, Finding
 from comity.node.doctor_node import epoch, quorum
 from comity.node.home import NODE_KEY, Home
 from comity.node.publications import owner_policy_record

@@ -57,7 +57,7 @@ async def test_an_asset_names_the_decision_behind_its_newest_actuation(place: Pa
         text = (await asked(house, f"{NORTH}/released")).output
         assert f"newest promoted actuation known here is {said['actuation'][:16]}, generation 1" in text
         assert "decided: restrict, " in text
-        assert f"by 1 votes where 1 are a quorum: {NORTH} restrict" in text
+        assert f"by one vote where 1 decide: {NORTH} restrict" in text
         assert f"promoted: {NORTH}/released, {said['actuation'][:16]}" in text
         assert "a rule of the policy; its text: comity coalition show --full" in text
 
@@ -66,12 +66,11 @@ async def test_a_run_has_the_intent_of_each_step(place: Path) -> None:
     async with solo(place) as house:
         await released(house)
         await submit(house, step("patients", run="another-run", purpose="survival_study"))
-        for named in ("run-1", "another"):
+        wanted = {"run-1": ("run-1", {"released", "patients"}), "another": ("another-run", {"patients"})}
+        for named, (run, steps) in wanted.items():
             said = await told(house, named)
-            assert said["what"] == "run"
-            steps = {each["intent"]["step"] for each in said["intents"]}
-            assert steps == ({"released", "patients"} if named == "run-1" else {"patients"})
-        assert said["name"] == "another-run"
+            assert (said["what"], said["name"]) == ("run", run)
+            assert {each["intent"]["step"] for each in said["intents"]} == steps
         assert "Run run-1: 2 intents are known here." in (await asked(house, "run-1")).output
 
 

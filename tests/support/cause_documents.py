@@ -40,7 +40,7 @@ SHOWN: dict[Family, str] = {
     "problem": "    (in the log of the node that asked) frame_wrong",
     "policy fault": "    policy_fault: policy_rule_error",
     "verification": "    comity: signature_wrong: by clinic-north.example (record 0123456789abcdef)",
-    "node": '    {"error": {"code": "permit_used", "message": "something was made under this permit already", "hint": ""}}',
+    "node": '    {"error": {"code": "node_not_running", "message": "no Comity node listens on ...", "hint": "..."}}',
     "bridge": '    comity/causes: [{"code": "output_not_bound"}]',
 }
 """How a code of the family meets somebody."""
