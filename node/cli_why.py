@@ -28,6 +28,9 @@ STANDINGS_OPEN: Final = frozenset({"asking", "deferred", "held"})
 _MODES: Final = frozenset({"defer", "execute", "refuse", "restrict", "silent"})
 """What `votes` says of a member; anything else is the code of why it gave none."""
 
+_OF_RULES: Final = frozenset({"rows_by_missing"})
+"""Causes of our own that name a policy's rule."""
+
 
 def register(root: typer.Typer) -> None:
     """Add the commands."""
@@ -159,10 +162,11 @@ def _explained(found: Any) -> Iterable[tuple[str, tuple[CausePage, ...]]]:
 
     codes: set[str] = set()
     for each in found["intents"]:
-        asked, decided = each["intent"], each["decision"] or {"votes": []}
+        asked: Any = each["intent"]
+        votes: list[Any] = each["decision"]["votes"] if each["decision"] is not None else []
         codes |= {term["code"] for term in (*asked.get("causes", ()), *asked.get("needs", ()))}
         codes |= {vote for vote in asked.get("votes", {}).values() if vote not in _MODES}
-        for vote in decided["votes"]:
+        for vote in votes:
             for group in vote["classes"]:
                 codes |= {term["code"] for term in (*group["causes"], *group["needs"], *group["obligations"])}
     return [(code, pages()[code]) for code in sorted(codes) if code in pages()]
@@ -297,10 +301,10 @@ def _say_term(
     words = spelled(form)
     code = f" [{form.code}]" if form.message else ""
     out.print(f"  {begins} {words}{code}{whose}")
-    page = page_for(form.code, *families)
-    if page is None or form.rule:
-        out.print("      a rule of the policy; its text: comity coalition show --full")
+    # A policy's author may give a rule any reason, one of ours among them.
+    page = page_for(form.code, *families) if not form.rule or form.code in _OF_RULES else None
     if page is None:
+        out.print("      a rule of the policy; its text: comity coalition show --full")
         return
     out.print(f"      {page.meaning}")
     out.print(f"      Mended by {page.who}. {page.how}")

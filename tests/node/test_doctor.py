@@ -147,10 +147,18 @@ def with_foreign_card(home: Home) -> None:
     shutil.copy(other.card, home.card)
 
 
-def with_foreign_node_key(home: Home) -> None:
+def with_foreign_key(home: Home, name: str) -> None:
     other = make_member(home.path.parent, SOUTH)
-    for path in home.keys.glob("node.*"):
+    for path in home.keys.glob(f"{name}.*"):
         shutil.copy(other.keys / path.name, path)
+
+
+def with_foreign_node_key(home: Home) -> None:
+    with_foreign_key(home, "node")
+
+
+def with_foreign_transport_key(home: Home) -> None:
+    with_foreign_key(home, "transport")
 
 
 def with_store(home: Home, data: bytes, mode: int = 0o600) -> None:
@@ -193,6 +201,8 @@ FAULTS: list[tuple[str, Callable[[Home], object], str, str]] = [
     ("tokens", lambda home: home.token("bridge").chmod(0o644), "others can read", "chmod -R go="),
     ("card", with_foreign_card, f"it names spiffe://{SOUTH}/node/n1", "cp BACKUP"),
     ("card", with_foreign_node_key, "its node key is another", "cp BACKUP"),
+    ("card", with_foreign_transport_key, "its transport key is another", "cp BACKUP"),
+    ("certificate", with_foreign_transport_key, "for another transport key", "comity coalition sign"),
     ("coalition", with_changed_record, "", "comity coalition join"),
     ("certificate", without_certificate, "there is none for", "comity coalition sign"),
     ("certificate", with_foreign_node_key, "there is none for", "comity coalition sign"),
