@@ -16,7 +16,7 @@ from comity.attestation.authoring import NO_SALT, Author
 from comity.attestation.holdings import Holdings
 from comity.attestation.members_nodes import nodes_of_members
 from comity.attestation.signing import key_id
-from comity.attestation.speaking import links_above
+from comity.attestation.speaking import credentials_above
 from comity.protocol.envelope import SignedRecord
 from comity.protocol.governance import Acknowledgement
 from comity.protocol.limits import SUBJECTS_MAX
@@ -75,7 +75,7 @@ def _takes_something_back(holdings: Holdings, record: AnyRecord) -> bool:
         target = holdings.get(subject)
         if target is None:
             holdings.acknowledged.wait_for(subject, record.id)
-        elif takes_back(record, target, links_above([target], holdings.get), None):
+        elif takes_back(record, target, credentials_above([target], holdings.get), None):
             return True
     return False
 

@@ -9,16 +9,16 @@ Spec: docs/spec/decision.md section 3.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from comity.attestation.findings import Finding, refuse
 from comity.attestation.signing import key_id
-from comity.attestation.speaking import Speakers, is_report, may_report, way_up
+from comity.attestation.speaking import Speakers, credentials_above, is_report, may_report, way_up
 from comity.protocol.accountability import Misbehaviour
 from comity.protocol.contradictions import slot_of
-from comity.protocol.execution import Observation
+from comity.protocol.execution import Intent, Observation
 from comity.protocol.governance import Credential, OwnerPolicy, Suspension
 from comity.protocol.limits import ADVERSE_PER_VOTE_MAX, CHAIN_MAX
 from comity.protocol.state import number_key
@@ -56,6 +56,7 @@ class Adverse:
         against: findings by the id that they concern: the intent or one of its inputs.
         added: records that take the place of others that were named.
         overflows: more count than a vote can name. Whoever relies on that much that was taken back is refused.
+        marked: intents of what was made before, whose authority was taken back since. What was made under them stands.
     """
 
     ids: tuple[bytes, ...] = ()
@@ -63,9 +64,10 @@ class Adverse:
     against: Mapping[bytes, tuple[Finding, ...]] = field(default_factory=dict[bytes, tuple[Finding, ...]])
     added: Mapping[bytes, AnyRecord] = field(default_factory=dict[bytes, AnyRecord])
     overflows: bool = False
+    marked: frozenset[bytes] = frozenset()
 
     def counts(self) -> bool:
-        return bool(self.ids or self.struck or self.against)
+        return bool(self.ids or self.struck or self.against or self.marked)
 
 
 NOTHING = Adverse()
@@ -99,6 +101,24 @@ class _Effects:
     struck: dict[bytes, str] = field(default_factory=dict[bytes, str])
     against: dict[bytes, tuple[Finding, ...]] = field(default_factory=dict[bytes, tuple[Finding, ...]])
     added: dict[bytes, AnyRecord] = field(default_factory=dict[bytes, AnyRecord])
+    marked: set[bytes] = field(default_factory=set[bytes])
+
+
+def authorities_of_inputs(
+    relied: Mapping[bytes, AnyRecord], find: Callable[[bytes], AnyRecord | None]
+) -> dict[bytes, dict[bytes, AnyRecord]]:
+    """By each intent that is relied on: the certificate over its key, its credential and those above, as far as held.
+
+    Under these was made what is read now. Where one is taken back, that is marked.
+    """
+    under: dict[bytes, dict[bytes, AnyRecord]] = {}
+    for record in relied.values():
+        if not isinstance(record.body, Intent):
+            continue
+        named = (record.body.credential, record.authority)
+        first = [held for i in named if i is not None and (held := find(i)) is not None]
+        under[record.id] = {each.id: each for each in first} | credentials_above(first, find)
+    return under
 
 
 def weigh_adverse(
@@ -122,6 +142,7 @@ def weigh_adverse(
     concerned = concerned_ids(relied.values(), intent, ask)
     effects = _Effects()
     places = _Places(relied.values())
+    under = authorities_of_inputs(relied, everything.get)
     # The relied among themselves too: whoever judges again sees those pairs.
     whole = {**{r.id: r for r in candidates}, **relied}
     t = ask.body.t if ask is not None else None
@@ -140,6 +161,7 @@ def weigh_adverse(
                 hit = _prove(record, relied, ask, effects)
             elif record.is_adverse():
                 hit = _count(record, concerned, everything, speakers, effects, t)
+                hit = _mark(record, under, everything, effects, t) or hit
             else:
                 hit = places.effect_of(record, effects)
             if hit and record.id not in relied:
@@ -148,7 +170,14 @@ def weigh_adverse(
             _strike_below(relied.values(), effects.struck)
             fallen = frozenset(effects.struck)
     overflows = len(effects.ids) >= ADVERSE_PER_VOTE_MAX
-    return Adverse(tuple(sorted(effects.ids)), effects.struck, effects.against, effects.added, overflows)
+    return Adverse(
+        tuple(sorted(effects.ids)),
+        effects.struck,
+        effects.against,
+        effects.added,
+        overflows,
+        frozenset(effects.marked),
+    )
 
 
 def _taken_back(
@@ -238,6 +267,24 @@ def _count(
                 effects.against[subject] = (*effects.against.get(subject, ()), finding)
             hit = True
     return hit
+
+
+def _mark(
+    record: AnyRecord,
+    under: Mapping[bytes, Mapping[bytes, AnyRecord]],
+    everything: Mapping[bytes, AnyRecord],
+    effects: _Effects,
+    t: int | None,
+) -> bool:
+    """Mark what was made under an authority that this record takes back."""
+    subjects = frozenset(record.header.subject)
+    hit = {
+        intent
+        for intent, authorities in under.items()
+        if any(takes_back(record, authorities[i], everything, t) for i in subjects & authorities.keys())
+    }
+    effects.marked |= hit
+    return bool(hit)
 
 
 def _prove(

@@ -10,7 +10,7 @@ Spec: docs/spec/judgement.md, whose numbered steps the functions follow.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import msgspec
@@ -396,6 +396,7 @@ def _read(bearing: _Bearing, actuation_id: bytes) -> _Read:
         if isinstance(found, Finding):
             read = _Read(None, b"", (found,))
         else:
+            found = replace(found, marked=found.actuation.body.intent in adverse.marked)
             read = _Read(found, encode(found.state), tuple(adverse.against.get(actuation_id, ())))
     bearing.inputs_read[actuation_id] = read
     return read

@@ -32,6 +32,8 @@ class Input:
 
     actuation: VerifiedRecord[Actuation]
     state: GovernanceState
+    marked: bool = False
+    """An authority under which it was made was taken back since."""
 
 
 def read_input(actuation_id: bytes, relied: Relied, epochs: Epochs) -> Input | Finding:

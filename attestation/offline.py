@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from comity.attestation.adverse import authorities_of_inputs
 from comity.attestation.case import Case, Fault, Governance, Judgement
 from comity.attestation.epochs import EpochState, chain, successor_of
 from comity.attestation.findings import Finding
@@ -292,6 +293,7 @@ def case_of(vote: VerifiedRecord[Vote], held: dict[bytes, AnyRecord], governance
     ask = held[vote.body.ask]
     relied = {i: held[i] for i in ask.body.relied if i != vote.body.intent}
     authorities = {r.authority for r in (held[vote.body.intent], ask, *relied.values())}
+    authorities |= {i for under in authorities_of_inputs(relied, held.get).values() for i in under}
     against = tuple(held[i] for i in vote.body.adverse)
     return Case(
         governance=governance,

@@ -30,6 +30,7 @@ ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
         "columns",
         "fresh",
         "input_classes",
+        "input_marked",
         "input_owners",
         "input_purposes",
         "input_tier_min",

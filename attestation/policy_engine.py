@@ -152,6 +152,7 @@ class ContextFacts:
     ticket: bool
     approvals: tuple[str, ...] = ()
     input_classes: tuple[str, ...] = ()
+    input_marked: bool = False
     input_owners: tuple[str, ...] = ()
     input_purposes: tuple[str, ...] = ()
     input_tier_min: int = _TIER_MAX
@@ -167,7 +168,7 @@ class ContextFacts:
         _check_int("weight", self.weight, _PPM_MAX)
         _check_int("input_tier_min", self.input_tier_min, _TIER_MAX)
         _check_int("input_weight_min", self.input_weight_min, _PPM_MAX)
-        for value in (self.fresh, self.ticket, self.reversible, self.solo):
+        for value in (self.fresh, self.ticket, self.reversible, self.solo, self.input_marked):
             _check(type(value) is bool, "a truth value that is none")
         _check_names("approvals", self.approvals)
         _check_names("input_classes", self.input_classes)
@@ -263,6 +264,7 @@ _FACTS: Final[Mapping[str, Callable[[PolicyRequest], Any]]] = MappingProxyType(
         "columns": lambda r: len(r.columns),
         "fresh": lambda r: r.context.fresh,
         "input_classes": lambda r: classes_above(r.context.input_classes, {}),
+        "input_marked": lambda r: r.context.input_marked,
         "input_owners": lambda r: sorted(r.context.input_owners),
         "input_purposes": lambda r: sorted(r.context.input_purposes),
         "input_tier_min": lambda r: r.context.input_tier_min,

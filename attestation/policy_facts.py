@@ -123,6 +123,7 @@ def policy_request(bundle: Bundle, request: BundleRequest) -> PolicyRequest:
             ticket=request.ticketed,
             approvals=tuple(sorted(request.approvals)),
             input_classes=tuple(sorted(input_classes)),
+            input_marked=any(found.marked for found in request.inputs),
             input_owners=tuple(sorted({o for found in request.inputs for o in found.state.owners})),
             input_purposes=tuple(sorted({found.state.purpose for found in request.inputs})),
             input_tier_min=min((found.state.tier for found in request.inputs), default=3),

@@ -42,7 +42,7 @@ is beyond counts as possible."""
 
 _Narrow: TypeAlias = Callable[[Domain], Domain | None]
 _CLASSES: Final = {"AuthorityClass": "principal in", "DataClass": "resource in"}
-_TRUTHS: Final = ("fresh", "named", "reversible", "solo", "ticket")
+_TRUTHS: Final = ("fresh", "input_marked", "named", "reversible", "solo", "ticket")
 
 
 @dataclass(frozen=True)

@@ -52,9 +52,16 @@ def links_above(
 
     They verified before what they vouch for, so whoever holds a report holds them.
     """
+    return credentials_above((r for r in records if is_report(r) and r.role == "subject"), find)
+
+
+def credentials_above(
+    records: Iterable[AnyRecord], find: Callable[[bytes], AnyRecord | None]
+) -> dict[bytes, AnyRecord]:
+    """The credentials above the keys of the authors of records, by id, as far as they are held."""
     links: dict[bytes, AnyRecord] = {}
     for record in records:
-        wanted = record.authority if is_report(record) and record.role == "subject" else None
+        wanted = record.authority
         for _ in range(CHAIN_MAX):
             if wanted is None or wanted in links:
                 break

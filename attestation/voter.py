@@ -21,6 +21,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from comity.attestation.adverse import authorities_of_inputs
 from comity.attestation.authoring import NO_SALT, Author
 from comity.attestation.case import Case, Fault, Governance, Judgement
 from comity.attestation.holdings import Holdings
@@ -221,6 +222,8 @@ def build_case(
 ) -> Case:
     """A case with the adverse records, rivals and successors that a member holds."""
     authorities = {r.authority for r in (intent, ask, *relied.values()) if r.authority is not None}
+    below = authorities_of_inputs(relied, holdings.get)
+    authorities |= {i for held in below.values() for i in held}
     concerned = {intent.id, ask.id, *relied, *authorities}
     candidates, links = adverse_to(concerned, holdings)
     reported = links_above(relied.values(), holdings.get)

@@ -58,4 +58,4 @@ def _effects(case: Case, candidates: tuple[AnyRecord, ...]) -> tuple[object, ...
     }
     # Two of which only one may stand strike each other; what became of the one that was not relied on is no matter.
     rivals = {record.id for record in candidates} - case.relied.keys()
-    return against, found.struck.keys() - rivals, frozenset(found.added), found.overflows
+    return against, found.struck.keys() - rivals, frozenset(found.added), found.overflows, found.marked

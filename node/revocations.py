@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 from comity.attestation.acknowledging import reach_of
 from comity.attestation.adverse import takes_back
 from comity.attestation.holdings import Holdings
-from comity.attestation.speaking import links_above
+from comity.attestation.speaking import credentials_above
 from comity.node.core import Core
 from comity.node.plain_values import plain
 from comity.protocol.governance import Suspension
@@ -49,7 +49,7 @@ def marks_of(holdings: Holdings, intent: AnyRecord, *signed: AnyRecord) -> Json:
     body: Any = intent.body
     wanted: list[bytes | None] = [body.credential, *(record.authority for record in (intent, *signed))]
     under = {r.id: r for i in wanted if i is not None and (r := holdings.get(i)) is not None}
-    under |= links_above(list(under.values()), holdings.get)
+    under |= credentials_above(list(under.values()), holdings.get)
     rows: list[Json] = []
     for target in (under[i] for i in sorted(under)):
         for said in holdings.state.adverse_about({target.id}):
@@ -62,7 +62,7 @@ def marks_of(holdings: Holdings, intent: AnyRecord, *signed: AnyRecord) -> Json:
 
 
 def _against(core: Core, target: AnyRecord) -> list[AnyRecord]:
-    links = links_above([target], core.holdings.get)
+    links = credentials_above([target], core.holdings.get)
     now = core.clock.now()
     said = core.holdings.state.adverse_about({target.id})
     return [record for record in said if takes_back(record, target, links, now)]
@@ -90,7 +90,7 @@ def _target(core: Core, record: AnyRecord, subject: bytes, target: AnyRecord | N
     """One record that is named: what it is, and whether it may be taken back so."""
     if target is None:
         return {"record": subject.hex(), "kind": "", "subject": "", "counts": False}
-    links = links_above([target], core.holdings.get)
+    links = credentials_above([target], core.holdings.get)
     return {
         "record": subject.hex(),
         "kind": target.header.kind,

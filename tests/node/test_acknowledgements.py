@@ -147,6 +147,21 @@ async def test_a_revocation_that_comes_before_what_it_takes_back_is_acknowledged
     assert acknowledge(holdings, author, START) == ()
 
 
+async def test_a_delegators_revocation_is_acknowledged_and_shown(autojump: object) -> None:
+    async with four() as (world, nodes):
+        north = world[NORTH]
+        north.credential("operator/lead", delegations=2)
+        agent = north.credential("agent/a1", kind="agent", under="operator/lead", delegations=0)
+        for record in (north.credentials["operator/lead"][1], agent):
+            await publish(nodes[NORTH], record)
+        revocation = north.revoke(agent.id, by=north.credentials["operator/lead"][0])
+        await publish(nodes[NORTH], revocation)
+        await until(lambda: effective(nodes[SOUTH], revocation))
+        shown = row(nodes[SOUTH], revocation)
+        assert shown["takes_back"][0]["counts"] is True  # type: ignore[index]
+        assert revocations.state_of(nodes[SOUTH].core, held(nodes[SOUTH], agent)) == "revoked"
+
+
 async def test_many_are_acknowledged_together(autojump: object) -> None:
     world = World()
     holdings, author = world[SOUTH].holdings, world[SOUTH].node

@@ -53,6 +53,7 @@ def build() -> Bundle:
         _adverse,
         _contradictions,
         _owners_rules,
+        _marks,
         _epochs,
     )
     for part in parts:
@@ -256,6 +257,23 @@ def _owners_rules(telling: _Telling) -> None:
     world.tell(south.owner_policy(4, released=standing))
     world.tell(south.owner_policy(5, released=("standing", START + 90)), only=[BOARD])
     telling.ask(institute.intent("plain/short", inputs=telling.inputs, run="short"))
+
+
+def _marks(telling: _Telling) -> None:
+    """Something made under a credential that was taken back since, for an owner who minds and in the eyes of all."""
+    world = telling.world
+    south = telling.world[SOUTH]
+    institute = telling.world[INSTITUTE]
+    rules = (
+        '@id("ok") permit(principal, action, resource);\n'
+        '@id("wary") @mode("defer") @reason("input_marked_unseen") @needs("approval(class=data-steward)")\n'
+        'forbid(principal, action == Action::"materialize", resource) when { context.input_marked };'
+    )
+    world.tell(south.owner_policy(6, released=("standing", START + YEAR), rules=rules))
+    telling.ask(institute.intent("plain/unmarked", inputs=telling.inputs, run="unmarked"))
+    world.tell(south.revoke(south.credentials["automation/main"][1].id))
+    telling.ask(institute.intent("plain/marked", inputs=telling.inputs, run="marked"))
+    telling.ask(institute.intent("plain/marked", inputs=telling.inputs[:1], run="half"))
 
 
 def _epochs(telling: _Telling) -> None:

@@ -139,6 +139,7 @@ def any_request(source: random.Random) -> PolicyRequest:
             ticket=flag(),
             approvals=_some(source, _NAMES),
             input_classes=_some(source, _NAMES),
+            input_marked=flag(),
             input_owners=_some(source, _MEMBERS),
             input_purposes=_some(source, ("survival", "audit")),
             input_tier_min=source.randrange(4),
