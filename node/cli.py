@@ -16,6 +16,7 @@ from comity.node import (
     cli_coalition,
     cli_credential,
     cli_doctor,
+    cli_dev,
     cli_intent,
     cli_lineage,
     cli_node,
@@ -61,6 +62,7 @@ app.add_typer(cli_publish.reference)
 app.add_typer(cli_publish.record)
 app.add_typer(cli_lineage.app)
 cli_approve.register(app)
+cli_dev.register(app)
 cli_lineage.register(app)
 cli_why.register(app)
 

@@ -158,6 +158,13 @@ def start(
         Path | None,
         typer.Option("--log-file", metavar="FILE", help="Append the log here instead of the error output."),
     ] = None,
+    until_eof: Annotated[
+        bool,
+        typer.Option(
+            "--until-eof",
+            help="End when the standard input does, too: for a program that starts a node and may be killed.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run the node in the foreground until it is interrupted. Prints one line when it is ready.
@@ -169,12 +176,15 @@ def start(
 
     import trio
 
+    from comity.node.lifeline import end_with_input
     from comity.node.log_lines import configure_log
     from comity.node.run import read_house, run_node
     from comity.node.signing_hand import Hand
     from comity.node.tokens import make_tokens
     from comity.protocol.errors import ConfigError
 
+    if until_eof:
+        end_with_input()
     place = Hand.of(home).home
     if place.tokens.is_dir():
         # One that was lost is made anew: whoever held a copy reads it again.
