@@ -158,9 +158,9 @@ def _work(
     if partition and not runs:
         raise ConfigError("--partition goes with --once or --materialize")
     project = find_project(dagster)
-    require_packages(webserver=not runs)
     if not runs:
         require_free_port(port, "choose another one with --port")
+    require_packages(webserver=not runs)
     return Work(project, runs, once, materialize or "*", partition, port, unbound)
 
 
@@ -241,7 +241,7 @@ class _Session:
         self._say("Starting three nodes" + (", and loading the project" if bench else ""))
         household.start_nodes()
         publish_authority(folder)
-        household.wait_until_voting()
+        household.wait_until_voting(bench.look if bench is not None else lambda: None)
         coalition = file.coalition.hex() if file.coalition is not None else ""
         made: dict[str, Any] = {
             "ready": True,

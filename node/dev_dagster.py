@@ -61,6 +61,15 @@ class Bench:
     work: Work
     child: Child
 
+    def look(self) -> None:
+        """See whether it goes well so far.
+
+        Raises:
+            ProjectFailedError: the project does not load.
+        """
+        if self.child.process.poll() not in (None, 0):
+            self._answer()
+
     def wait_until_loaded(self) -> Any:
         """Wait for the project's description. Only where nothing is run.
 

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
@@ -147,8 +147,11 @@ class Household:
         self.others.append(child)
         return child
 
-    def wait_until_voting(self) -> None:
+    def wait_until_voting(self, look: Callable[[], None]) -> None:
         """Wait until all three are connected and vote.
+
+        Args:
+            look: is called meanwhile; what it raises ends the waiting.
 
         Raises:
             ProcessEndedError: they are not in time, or one has ended.
@@ -157,6 +160,7 @@ class Household:
             client = NodeClient.of_home(each.home.path, "reader")
             deadline = time.monotonic() + MEET_S
             while not _votes(client):
+                look()
                 for child in self.nodes.values():
                     if child.process.poll() is not None:
                         raise ProcessEndedError(f"{child.name} has ended{child.tail()}")
