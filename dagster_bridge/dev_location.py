@@ -6,8 +6,8 @@ what is in it, or runs a part of it once:
     python -m comity.dagster_bridge.dev_location describe LOCATION --answer FILE
     python -m comity.dagster_bridge.dev_location once LOCATION --answer FILE [--job NAME | --select SELECTION] ...
 
-The answer is one JSON object in a file, for the project may print what it likes. `once` loads, then waits for a line
-on its standard input before it runs; when that input ends, so does the program.
+The answer is one JSON object in a file, for the project may print what it likes. `once` answers what is in it, waits
+for a line on its standard input, runs, and answers again; when that input ends, so does the program.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _definitions_of(module: ModuleType) -> dg.Definitions:
     Raises:
         ProjectError: there are several, or nothing.
     """
-    values = {id(value): (name, value) for name, value in vars(module).items()}.values()
+    values = list({id(value): (name, value) for name, value in vars(module).items()}.values())
     lazy = [(name, value) for name, value in values if isinstance(value, _LAZY)]
     found = lazy or [(name, value) for name, value in values if isinstance(value, dg.Definitions)]
     if len(found) > 1:
@@ -136,10 +136,11 @@ def _definitions_of(module: ModuleType) -> dg.Definitions:
         if not isinstance(made, dg.Definitions):
             raise ProjectError(f"{found[0][0]} of {module.__name__} gives no Definitions")
         return made
-    made = dg.load_definitions_from_module(module)
-    if not (made.assets or made.jobs):
+    assets = dg.load_assets_from_modules([module])
+    jobs = [value for _, value in values if isinstance(value, dg.JobDefinition)]
+    if not (assets or jobs):
         raise ProjectError(f"{module.__name__} ({module.__file__}) holds no Definitions, and no asset or job")
-    return made
+    return dg.Definitions(assets, asset_checks=dg.load_asset_checks_from_modules([module]), jobs=jobs)
 
 
 def _with_files(definitions: dg.Definitions, manager: GovernedFilesIOManager) -> dg.Definitions:
@@ -313,10 +314,15 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--partition", default="")
     words = parser.parse_args(argv)
     answer = _answered(words)
-    beside = Path(f"{words.answer}.next")
-    beside.write_text(json.dumps(answer), encoding="utf-8")
-    beside.replace(words.answer)
+    _write(words.answer, answer)
     return 1 if "problem" in answer else 0
+
+
+def _write(path: str, answer: Mapping[str, Any]) -> None:
+    """Whoever looks for the answer sees all of it or none."""
+    beside = Path(f"{path}.next")
+    beside.write_text(json.dumps(answer), encoding="utf-8")
+    beside.replace(path)
 
 
 def _answered(words: argparse.Namespace) -> dict[str, Any]:
@@ -326,10 +332,11 @@ def _answered(words: argparse.Namespace) -> dict[str, Any]:
         answer = described(definitions)
         if words.action == "describe":
             return answer
+        _write(words.answer, answer)
         if not os.read(0, _INPUT_BYTES):
             return {"problem": "nobody waits for it any more"}
         threading.Thread(target=_end_with_input, daemon=True).start()
-        return answer | run_once(definitions, words.job, words.select, words.partition)
+        return run_once(definitions, words.job, words.select, words.partition)
     except ConfigError as exc:
         return {"problem": str(exc)}
     except (Exception, SystemExit) as exc:  # noqa: BLE001  a project may raise anything, and its author is to see it

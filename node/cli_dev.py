@@ -264,10 +264,11 @@ class _Session:
         if self.work is None or bench is None:
             answer = make_first_asset(folder)
             made["first"] = {"asset": FIRST_ASSET, "intent": answer.intent, "outcome": answer.outcome}
-        elif not self.work.once:
+        else:
             made["project"] = bench.wait_until_loaded()
             made["unbound"] = self.work.unbound
-            made["webserver"] = serve(household, self.work)
+            if not self.work.once:
+                made["webserver"] = serve(household, self.work)
         write_file(folder.mark, (json_line({"realm": REALM, "coalition": coalition}) + "\n").encode())
         made["seconds"] = round(time.time() - self.began, 1)
         return made

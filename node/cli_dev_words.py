@@ -21,6 +21,7 @@ def say_ready(out: Console, made: dict[str, Any], *, runs: bool) -> None:
         f" throw-away members, realm {made['realm']}."
     )
     if runs:
+        _say_project(out, made["project"], made["unbound"])
         return
     out.print("")
     rows = ((each["member"], each["pid"], each["home"]) for each in made["members"])

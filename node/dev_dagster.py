@@ -71,32 +71,36 @@ class Bench:
             self._answer()
 
     def wait_until_loaded(self) -> Any:
-        """Wait for the project's description. Only where nothing is run.
+        """Wait for the project's description.
 
         Raises:
             ProjectFailedError: it does not load.
         """
-        self._wait(LOAD_S, "to load the project")
+        deadline = time.monotonic() + LOAD_S
+        while not answer_file(self.folder).exists() and self.child.process.poll() is None:
+            self._require_before(deadline, LOAD_S, "to load the project")
+            time.sleep(POLL_S)
         return self._answer()
 
     def run(self) -> Any:
         """Have it run what it has loaded, and wait for what became of it.
 
         Raises:
-            ProjectFailedError: the project does not load, or has not what was asked for.
+            ProjectFailedError: the project has not what was asked for.
         """
         self.child.tell("go")
-        self._wait(RUN_S_MAX, "to run")
-        return self._answer()
-
-    def _wait(self, within_s: float, what: str) -> None:
-        deadline = time.monotonic() + within_s
+        deadline = time.monotonic() + RUN_S_MAX
         while self.child.process.poll() is None:
-            if time.monotonic() > deadline:
-                raise ProcessEndedError(
-                    f"waited {within_s:g} s for {self.child.name} {what}{self.child.tail()}"
-                )
+            self._require_before(deadline, RUN_S_MAX, "to run")
             time.sleep(POLL_S)
+        said = self._answer()
+        if "outcomes" not in said:
+            raise ProcessEndedError(f"{self.child.name} has ended within the run{self.child.tail()}")
+        return said
+
+    def _require_before(self, deadline: float, within_s: float, what: str) -> None:
+        if time.monotonic() > deadline:
+            raise ProcessEndedError(f"waited {within_s:g} s for {self.child.name} {what}{self.child.tail()}")
 
     def _answer(self) -> Any:
         path = answer_file(self.folder)
