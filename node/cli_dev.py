@@ -179,9 +179,11 @@ class _Session:
 
         from comity.node.dev_processes import Household
 
-        # A terminal that is closed and a supervisor that ends us mean the same as Ctrl-C.
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.default_int_handler)
+        # A supervisor that ends us and a terminal that is closed mean the same as Ctrl-C, which a background job of a
+        # shell would have ignored. Who is to outlive the terminal (nohup) does.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, signal.default_int_handler)
         household = Household(self.folder)
         resumed, ready = self.folder.mark.exists(), False
         end: dict[str, Any] = {"reason": "failed"}
@@ -240,7 +242,9 @@ class _Session:
         bench = self.bench = load(household, self.work) if self.work is not None else None
         self._say("Starting three nodes" + (", and loading the project" if bench else ""))
         household.start_nodes()
-        publish_authority(folder)
+        if not resumed:
+            # Later, what people have published since would be replaced by it.
+            publish_authority(folder)
         household.wait_until_voting(bench.look if bench is not None else lambda: None)
         coalition = file.coalition.hex() if file.coalition is not None else ""
         made: dict[str, Any] = {
