@@ -213,7 +213,7 @@ class _Session:
         show(end, self.as_json, lambda out: say_end(out, end))
         if not ready:
             raise typer.Exit(INTERRUPTED)
-        if end.get("run") is not None and not end["run"]["success"]:
+        if not (end["reason"] == "interrupted" or end.get("run", {}).get("success")):
             raise typer.Exit(NEGATIVE)
 
     def _set_up(self, household: Household, *, resumed: bool) -> dict[str, Any]:

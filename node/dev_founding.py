@@ -123,7 +123,10 @@ def require_resumable(folder: DevFolder) -> None:
         ConfigError: a home is damaged, or a port of theirs is in use, as where they run already.
     """
     for each in folder.members:
-        listen = read_config(each.home.config).listen
+        config = read_config(each.home.config)
+        if config.member != each.member:
+            raise ConfigError(f"{each.home.path} is the home of {config.member}, not of {each.member}")
+        listen = config.listen
         remedy = f"is `comity dev` running in {folder.path} already? Else `listen` in {each.home.config}"
         require_free_port(int(listen.rpartition("/")[2]), remedy)
 
