@@ -136,7 +136,9 @@ def _definitions_of(module: ModuleType) -> dg.Definitions:
         if not isinstance(made, dg.Definitions):
             raise ProjectError(f"{found[0][0]} of {module.__name__} gives no Definitions")
         return made
-    assets = dg.load_assets_from_modules([module])
+    # One of its types is unknown to Dagster itself.
+    load_assets: Any = dg.load_assets_from_modules  # pyright: ignore[reportUnknownMemberType]
+    assets: list[Any] = list(load_assets([module]))
     jobs = [value for _, value in values if isinstance(value, dg.JobDefinition)]
     if not (assets or jobs):
         raise ProjectError(f"{module.__name__} ({module.__file__}) holds no Definitions, and no asset or job")

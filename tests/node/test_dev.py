@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from comity.node.home import SOCKET_BYTES_MAX
 from command_line import comity
 from houses import environment, short_folder
 
-READY_S = 150.0
+READY_S = 300.0
 END_S = 60.0
 MEMBERS = ["first.dev.test", "second.dev.test", "third.dev.test"]
 PROJECT = """
@@ -96,7 +96,7 @@ def place() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def dev(place: Path, *words: object) -> Iterator[Dev]:
+def dev(place: Path, *words: object) -> Generator[Dev]:
     started = Dev(place, *words)
     try:
         yield started
