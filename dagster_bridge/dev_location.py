@@ -21,10 +21,10 @@ import runpy
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, cast
 
 import dagster as dg
 
@@ -33,6 +33,8 @@ from comity.dagster_bridge.govern import govern
 from comity.dagster_bridge.governed_step import CONTENT, Choice
 from comity.dagster_bridge.measurement import code_root
 from comity.protocol.errors import ConfigError
+
+LoadAssets: TypeAlias = Callable[[Sequence[ModuleType]], Sequence[Any]]
 
 IO_MANAGER: Final = "io_manager"
 """The key of the IO manager that outputs have which name none."""
@@ -137,8 +139,8 @@ def _definitions_of(module: ModuleType) -> dg.Definitions:
             raise ProjectError(f"{found[0][0]} of {module.__name__} gives no Definitions")
         return made
     # One of its types is unknown to Dagster itself.
-    load_assets: Any = dg.load_assets_from_modules  # pyright: ignore[reportUnknownMemberType]
-    assets: list[Any] = list(load_assets([module]))
+    load_assets = cast("LoadAssets", dg.load_assets_from_modules)  # pyright: ignore[reportUnknownMemberType]
+    assets = load_assets([module])
     jobs = [value for _, value in values if isinstance(value, dg.JobDefinition)]
     if not (assets or jobs):
         raise ProjectError(f"{module.__name__} ({module.__file__}) holds no Definitions, and no asset or job")
