@@ -1,4 +1,4 @@
-"""What was made under an authority that was taken back since stands, is marked, and is judged again where it is used."""
+"""What was made under an authority that was taken back since stands, is marked, and is judged again at its next use."""
 
 from __future__ import annotations
 
