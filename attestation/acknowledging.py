@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from comity.attestation.adverse import takes_back
 from comity.attestation.authoring import NO_SALT, Author
 from comity.attestation.holdings import Holdings
-from comity.attestation.members_nodes import nodes_of_members
+from comity.attestation.nodes_in_force import nodes_of_members
 from comity.attestation.signing import key_id
 from comity.attestation.speaking import credentials_above
 from comity.protocol.envelope import SignedRecord

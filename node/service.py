@@ -15,7 +15,7 @@ from typing import Final, Protocol, TypeVar
 import structlog
 import trio
 
-from comity.attestation.members_nodes import certificates_in_force
+from comity.attestation.nodes_in_force import certificates_in_force
 from comity.gossip.transport import Peer, PeerName, RequestError, Transport
 from comity.node.core import Core
 from comity.node.outgoing import (
