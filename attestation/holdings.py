@@ -71,7 +71,8 @@ class Holdings:
         load: finds a record that is stored but not in memory, by its id.
         load_about: finds stored records of the execution log that name a subject.
         load_slot: finds stored promoted actuations of a slot.
-        examines: whether rules are compiled when they arrive. Whoever looks at a bundle does it later, for what stays.
+        examines: whether rules are compiled, and contradictions looked for, when records arrive. Whoever looks at a
+            bundle does both later, for what stays.
     """
 
     def __init__(
@@ -284,7 +285,8 @@ class Holdings:
                 self._about.setdefault(subject, set()).add(verified.id)
             while len(self._execution) > EXECUTION_HELD_MAX and self._load is not None:
                 self._execution.popitem(last=False)
-        self._compare(verified)
+        if self._examines:
+            self._compare(verified)
         if header.kind in ("taxonomy", "policy"):
             named = (header.kind, header.body.digest)
             self._by_body[named] = min(self._by_body.get(named, verified.id), verified.id)

@@ -7,7 +7,7 @@ needs to be read (docs/spec/lineage.md section 3).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -24,6 +24,16 @@ from comity.protocol.verified import VerifiedRecord
 
 AnyRecord: TypeAlias = VerifiedRecord[Any]
 Epochs: TypeAlias = Mapping[bytes, EpochState]
+CertificateProblem: TypeAlias = Callable[
+    [
+        VerifiedRecord[Permit],
+        VerifiedRecord[Intent],
+        Mapping[bytes, AnyRecord],
+        EpochState,
+        EpochState | None,
+    ],
+    Finding | None,
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +74,13 @@ def actuation_problem(
     intent: AnyRecord,
     held: Mapping[bytes, AnyRecord],
     epochs: Epochs,
+    certificate_problem: CertificateProblem = permit_problem,
 ) -> Finding | None:
-    """Why an actuation is not what a sound permit allowed, or None."""
+    """Why an actuation is not what a sound permit allowed, or None.
+
+    Args:
+        certificate_problem: `permit_problem`, or what remembers its answers about these records.
+    """
     if not isinstance(permit.body, Permit) or not isinstance(intent.body, Intent):
         return refuse("lineage_wrong", asset=actuation.body.asset)
     epoch = epochs.get(permit.body.epoch)
@@ -73,7 +88,7 @@ def actuation_problem(
         return refuse("epoch_unknown", asset=actuation.body.asset)
     if actuation.header.coalition != epoch.coalition:
         return refuse("lineage_foreign", asset=actuation.body.asset)
-    problem = permit_problem(permit, intent, held, epoch, successor_of(epoch, epochs))
+    problem = certificate_problem(permit, intent, held, epoch, successor_of(epoch, epochs))
     if problem is not None:
         return problem
     problem = _start_problem(actuation, permit, intent.body, held)

@@ -9,7 +9,7 @@ Spec: docs/spec/bundle.md section 3.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -28,7 +28,7 @@ from comity.protocol.accountability import Misbehaviour
 from comity.protocol.bundle import Bundle, close, decode_bundle, governing_bodies
 from comity.protocol.contradictions import Slot, accused_by, slot_of
 from comity.protocol.encoding import encode
-from comity.protocol.errors import DecodeError, VerificationError
+from comity.protocol.errors import DecodeError, LocalProtocolError, VerificationError
 from comity.protocol.execution import Actuation, Ask, Intent, Permit, Refusal, Start, Vote
 from comity.protocol.verified import VerifiedRecord
 
@@ -74,8 +74,9 @@ def verify_bundle(data: bytes, roots: Roots, engine: bytes) -> Report:
     held = _closure(bundle, holdings, epochs)
     _require_rules(held, epochs)
     carrying = _carrying(bundle.targets, held)
+    certificates = _Certificates(held)
     for record_id in sorted(carrying):
-        _check(held[record_id], held, epochs)
+        _check(held[record_id], held, epochs, certificates)
     _check_slots(held, carrying)
     rejudged, why = _rejudge(held, carrying, holdings, epochs, engine)
     return Report(
@@ -211,7 +212,36 @@ def _raise(problem: Finding | None, record: AnyRecord) -> None:
         raise VerificationError(problem.cause.code, parameters or record.header.kind, record.id)
 
 
-def _check(record: AnyRecord, held: dict[bytes, AnyRecord], epochs: dict[bytes, EpochState]) -> None:
+class _Certificates:
+    """Permits against the records of one bundle, each looked at once: for itself and for what was made under it."""
+
+    def __init__(self, held: Mapping[bytes, AnyRecord]) -> None:
+        self._held = held
+        self._found: dict[tuple[bytes, bytes], Finding | None] = {}
+
+    def problem(
+        self,
+        permit: VerifiedRecord[Permit],
+        intent: VerifiedRecord[Intent],
+        held: Mapping[bytes, AnyRecord],
+        epoch: EpochState,
+        successor: EpochState | None,
+    ) -> Finding | None:
+        """As `permit_problem`. The permit names its epoch, and in one chain that has one successor."""
+        if held is not self._held:
+            raise LocalProtocolError("certificates of another bundle")
+        which = (permit.id, intent.id)
+        if which not in self._found:
+            self._found[which] = permit_problem(permit, intent, held, epoch, successor)
+        return self._found[which]
+
+
+def _check(
+    record: AnyRecord,
+    held: dict[bytes, AnyRecord],
+    epochs: dict[bytes, EpochState],
+    certificates: _Certificates,
+) -> None:
     """The rules of a record's kind, against the records that it depends on."""
     body = record.body
     match body:
@@ -224,7 +254,8 @@ def _check(record: AnyRecord, held: dict[bytes, AnyRecord], epochs: dict[bytes, 
             if ask.body.intent != intent.id or ask.body.t != body.t or ask.member != intent.member:
                 raise VerificationError("ask_mixed", "the ask is not about the intent", record.id)
             if isinstance(body, Permit):
-                _raise(permit_problem(record, intent, held, epoch, successor_of(epoch, epochs)), record)
+                successor = successor_of(epoch, epochs)
+                _raise(certificates.problem(record, intent, held, epoch, successor), record)
             else:
                 _raise(refusal_problem(record, intent, held, epoch), record)
         case Start():
@@ -236,16 +267,20 @@ def _check(record: AnyRecord, held: dict[bytes, AnyRecord], epochs: dict[bytes, 
             if record.header.at >= permit.body.expires:
                 raise VerificationError("permit_expired", "started after the permit's end", record.id)
         case Actuation():
-            _check_actuation(record, held, epochs)
+            _check_actuation(record, held, epochs, certificates)
         case _:
             pass
 
 
 def _check_actuation(
-    record: AnyRecord, held: dict[bytes, AnyRecord], epochs: dict[bytes, EpochState]
+    record: AnyRecord,
+    held: dict[bytes, AnyRecord],
+    epochs: dict[bytes, EpochState],
+    certificates: _Certificates,
 ) -> None:
     body = record.body
-    _raise(actuation_problem(record, held[body.permit], held[body.intent], held, epochs), record)
+    permit, intent = held[body.permit], held[body.intent]
+    _raise(actuation_problem(record, permit, intent, held, epochs, certificates.problem), record)
     for input_id in body.inputs:
         found = held[input_id]
         if not isinstance(found.body, Actuation) or found.header.outcome != "promoted":

@@ -33,10 +33,11 @@ SUITES: Final = frozenset({ED25519})
 _ED25519_KEY_BYTES: Final = 32
 _ED25519_SIGNATURE_BYTES: Final = 64
 _KEYS_REMEMBERED_MAX: Final = 4_096
-"""Keys whose check is remembered: it costs as much as a signature, and a coalition has few keys."""
+"""Keys whose check and id are remembered: a check costs as much as a signature, and a coalition has few keys."""
 _KEY_ID_DOMAIN: Final = b"comity key v1\x00"
 
 
+@lru_cache(maxsize=_KEYS_REMEMBERED_MAX)
 def key_id(key: PublicKey) -> bytes:
     """SHA-256 over domain, suite, a zero byte and the public key."""
     return sha256(_KEY_ID_DOMAIN + key.suite.encode() + b"\x00" + key.value)

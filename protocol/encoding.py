@@ -32,7 +32,8 @@ _PLAIN_TEXT: Final = STRING_BYTES_MAX // 4
 _NOT_CANONICAL = "not canonical: the bytes are not the shortest form, or a key stands twice"
 
 
-class Form(msgspec.Struct, frozen=True, omit_defaults=True):
+# gc=False: what is frozen holds nothing that was made after it, so no cycle goes through it.
+class Form(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Base of every structure that is written in canonical MessagePack.
 
     A required field is always written. An optional one has the empty value of its type as its default, or
@@ -86,6 +87,14 @@ def decode_value(data: bytes, bytes_max: int, array_max: int = ITEMS_MAX) -> Val
     if pack(value) != data:
         raise DecodeError(_NOT_CANONICAL)
     return value
+
+
+def decode_plain(data: bytes, shape: type[T], bytes_max: int) -> T | None:
+    """Read what is plainly one canonical value of a type within the model, as most are. Else None.
+
+    None is no verdict: `decode_value` or `decode` looks closer and says what is wrong, if anything is.
+    """
+    return _read_plainly(data, shape, bytes_max, ITEMS_MAX)
 
 
 def decode(data: bytes, form: type[T], bytes_max: int, array_max: int = ITEMS_MAX) -> T:

@@ -12,11 +12,11 @@ Spec: docs/spec/record.md.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, Literal, cast
+from typing import Annotated, Any, Final, Literal, TypeAlias, cast
 
 import msgspec
 
-from comity.protocol.encoding import Form, decode, decode_value, encode, pack
+from comity.protocol.encoding import Form, decode, decode_plain, decode_value, encode, pack
 from comity.protocol.errors import DecodeError
 from comity.protocol.governance_state import GovernanceState
 from comity.protocol.identifiers import (
@@ -147,6 +147,11 @@ def body_reference(body_bytes: bytes, form: Literal["clear", "sealed"] = "clear"
     return BodyReference(form=form, digest=sha256(body_bytes), size=len(body_bytes))
 
 
+def _ascend(values: tuple[bytes, ...]) -> bool:
+    """Sorted, each once. Most have none or one."""
+    return len(values) < 2 or list(values) == sorted(set(values))  # noqa: PLR2004 - two can be out of order
+
+
 def assemble(
     header_bytes: bytes, body_bytes: bytes | None, signatures: tuple[Signature, ...]
 ) -> SignedRecord:
@@ -162,9 +167,9 @@ def assemble(
         raise DecodeError(f"unknown kind {header.kind!r}")
     if (header.coalition is None) != (header.kind == "epoch" and header.number == 0):
         raise DecodeError("the coalition is absent on a genesis epoch and on nothing else")
-    if list(header.subject) != sorted(set(header.subject)):
+    if not _ascend(header.subject):
         raise DecodeError("subjects are not sorted and unique")
-    if list(header.scopes) != sorted(set(header.scopes)):
+    if not _ascend(header.scopes):
         raise DecodeError("scopes are not sorted and unique")
     if header.outcome is None and kind.polarity == "by_outcome":
         raise DecodeError(f"a record of kind {header.kind} says its outcome in the header")
@@ -177,8 +182,7 @@ def assemble(
             raise DecodeError("the body is not the one that the header commits to")
     elif not kind.erasable:
         raise DecodeError(f"a record of kind {header.kind} has lost its body")
-    keys = [signature.key for signature in signatures]
-    if not keys or keys != sorted(set(keys)):
+    if not signatures or not _ascend(tuple(signature.key for signature in signatures)):
         raise DecodeError("signatures are not sorted by key with one per key")
     return SignedRecord(
         id=record_id(header_bytes),
@@ -190,12 +194,36 @@ def assemble(
     )
 
 
+_Travelling: TypeAlias = tuple[
+    str,
+    bytes,
+    Annotated[
+        tuple[
+            tuple[
+                Digest,
+                Annotated[str, msgspec.Meta(max_length=SUITE_BYTES_MAX)],
+                Annotated[bytes, msgspec.Meta(max_length=SIGNATURE_BYTES_MAX)],
+            ],
+            ...,
+        ],
+        msgspec.Meta(max_length=SIGNATURES_MAX),
+    ],
+    bytes,
+]
+"""Payload type, header, signatures (key id, suite, value), body: what a record is written as."""
+
+
 def decode_record(data: bytes) -> SignedRecord:
     """Read a record as it travels.
 
     Raises:
         DecodeError: malformed, not canonical, over a limit, of an unknown payload type or kind.
     """
+    plain = decode_plain(data, _Travelling, RECORD_BYTES_MAX)
+    if plain is not None and plain[0] == PAYLOAD_TYPE:
+        _, header_bytes, listed, body = plain
+        return assemble(header_bytes, body or None, tuple(Signature(*each) for each in listed))
+    # What is not plainly a record is read without expectations, to be told what it is not.
     value: Any = decode_value(data, RECORD_BYTES_MAX)
     match value:
         case [str(payload_type), bytes(header_bytes), list(), bytes(body)]:

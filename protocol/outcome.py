@@ -11,7 +11,6 @@ Spec: docs/spec/outcome.md.
 from __future__ import annotations
 
 import enum
-from itertools import pairwise
 from typing import Annotated, Final, TypeAlias, TypeVar
 
 import msgspec
@@ -135,9 +134,12 @@ def indices_of(ranges: Ranges) -> frozenset[int]:
 
 def ranges_are_canonical(ranges: Ranges) -> bool:
     """Ascending, each first <= last, with a gap between neighbours."""
-    return all(first <= last for first, last in ranges) and all(
-        left[1] + 1 < right[0] for left, right in pairwise(ranges)
-    )
+    before: int | None = None
+    for first, last in ranges:
+        if first > last or (before is not None and before + 1 >= first):
+            return False
+        before = last
+    return True
 
 
 def ranges_meet(left: Ranges, right: Ranges) -> Ranges:
@@ -174,7 +176,7 @@ def extent_meet(left: Extent, right: Extent) -> Extent:
 
 
 def extent_within(inner: Extent, outer: Extent) -> bool:
-    return extent_meet(inner, outer) == inner
+    return inner == outer or extent_meet(inner, outer) == inner
 
 
 def extent_is_empty(extent: Extent, full: Extent) -> bool:

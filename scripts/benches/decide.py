@@ -1,8 +1,9 @@
-"""How long a decision takes, and what it costs: four and seven members, real processes, noise, SQLite.
+"""How long a decision takes, and what it costs: four, seven and ten members, real processes, noise, SQLite.
 
 Figures (docs/performance.md explains them): the latency from a filed intent to its stored permit beside the
 same fan-out echoed over the same connections, taken by turns in one run; decisions per second; CPU seconds of a
-voter per vote beside what cannot be avoided.
+voter per vote beside what cannot be avoided; CPU seconds of the requester's process per decision beside those
+that it spends on the echo.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import argparse
 import datetime as dt
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -21,9 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from benches.coalition import build, chains, intent, names, rules
+from benches.figures import figure, lines, machine, percentile
 
 AIM_LATENCY = 2.5
 AIM_CPU = 3.0
+SIZES = (4, 7, 10)
+MANY_MEMBERS = 4
+"""The rate is taken with the smallest coalition."""
 
 
 class Cluster:
@@ -84,9 +88,10 @@ class Cluster:
         self.tell(index, **command)
         return self.hear(index)
 
-    def cpu(self) -> list[float]:
-        """CPU seconds of every voter that is not the requester."""
-        return [self.ask(index, do="cpu")["cpu"] for index in range(1, self.members)]
+    def cpu(self) -> tuple[float, list[float]]:
+        """CPU seconds of the requester's process, and of every other voter's."""
+        requester, *voters = (self.ask(index, do="cpu")["cpu"] for index in range(self.members))
+        return requester, voters
 
     def close(self) -> None:
         for index, process in enumerate(self._processes):
@@ -100,27 +105,6 @@ class Cluster:
                 process.wait(timeout=15)
             except subprocess.TimeoutExpired:
                 process.kill()
-
-
-def percentile(values: list[float], share: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
-
-
-def figure(
-    name: str, value: float, unit: str, floor: float | None, aim: float | None, *, rate: bool = False
-) -> dict[str, Any]:
-    ratio = None if floor is None else (floor / value if rate else value / floor)
-    met = None if aim is None or ratio is None else ratio <= aim
-    return {
-        "name": name,
-        "value": round(value, 6),
-        "unit": unit,
-        "floor": None if floor is None else round(floor, 6),
-        "ratio": None if ratio is None else round(ratio, 3),
-        "aim": aim,
-        "met": met,
-    }
 
 
 def certificate(directory: Path) -> str:
@@ -210,12 +194,14 @@ def measure(members: int, rounds: int, many: int, directory: Path, pem: str, pro
         began = time.perf_counter()
         said = cluster.ask(0, do="latency", rounds=rounds, first=0, quorum=quorum)
         said["wall"] = time.perf_counter() - began
-        both = [b - a for a, b in zip(before, cluster.cpu(), strict=True)]
+        both = spent(before, cluster.cpu())
         before = cluster.cpu()
         cluster.ask(0, do="echoes", count=rounds, quorum=quorum)
-        echo = [b - a for a, b in zip(before, cluster.cpu(), strict=True)]
-        said["voter_cpu"] = statistics.median(both) / (rounds + 10) - statistics.median(echo) / rounds
-        said["echo_cpu"] = statistics.median(echo) / rounds
+        echo = spent(before, cluster.cpu())
+        for who, with_decisions, alone in zip(("requester", "voter"), both, echo, strict=True):
+            said[f"{who}_echo_cpu"] = alone / rounds
+            # As many echoes were between the decisions as decisions.
+            said[f"{who}_cpu"] = with_decisions / (rounds + 10) - alone / rounds
         progress(f"n={members}: plain TLS")
         said["tls"] = cluster.ask(0, do="tls", ports=cluster.tls_ports[1:], rounds=rounds, quorum=quorum)[
             "times"
@@ -228,9 +214,17 @@ def measure(members: int, rounds: int, many: int, directory: Path, pem: str, pro
     return said
 
 
-def figures_of(four: dict[str, Any], seven: dict[str, Any], floor: dict[str, float]) -> list[dict[str, Any]]:
+def spent(before: tuple[float, list[float]], after: tuple[float, list[float]]) -> tuple[float, float]:
+    """CPU seconds between two readings: the requester's, and those of the median voter."""
+    voters = [b - a for a, b in zip(before[1], after[1], strict=True)]
+    return after[0] - before[0], statistics.median(voters)
+
+
+def figures_of(
+    four: dict[str, Any], seven: dict[str, Any], ten: dict[str, Any], floor: dict[str, float]
+) -> list[dict[str, Any]]:
     """The figures with their floors and aims."""
-    cpu_floor = seven["echo_cpu"] + floor["total"]
+    cpu_floor = seven["voter_echo_cpu"] + floor["total"]
     voter = seven["voter_cpu"]
     return [
         figure(
@@ -261,33 +255,27 @@ def figures_of(four: dict[str, Any], seven: dict[str, Any], floor: dict[str, flo
             statistics.median(seven["tls"]),
             None,
         ),
+        figure(
+            "latency_p50_n10",
+            statistics.median(ten["decide"]),
+            "s",
+            statistics.median(ten["echo"]),
+            AIM_LATENCY,
+        ),
         figure("throughput_n4", four["many"]["decide"], "1/s", four["many"]["echo"], AIM_LATENCY, rate=True),
         figure("voter_cpu_n7", voter, "s", cpu_floor, AIM_CPU),
+        figure("requester_cpu_n7", seven["requester_cpu"], "s", seven["requester_echo_cpu"], None),
     ]
 
 
 def machine_of(
-    rounds: int, load: float, floor: dict[str, float], four: dict[str, Any], seven: dict[str, Any]
+    rounds: int, load: float, floor: dict[str, float], measured: dict[int, dict[str, Any]]
 ) -> dict[str, Any]:
     """Where it was measured, and how far the single measurements lie apart (least, median, most)."""
-    return {
-        "processor": platform.machine(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "load_before": round(load, 2),
-        "load_after": round(os.getloadavg()[0], 2),
-        "rounds": rounds,
-        "floor_parts": {name: round(value, 7) for name, value in floor.items()},
-        "spread": {
-            name: [round(f(values), 6) for f in (min, statistics.median, max)]
-            for name, values in (
-                ("decide_n4", four["decide"]),
-                ("echo_n4", four["echo"]),
-                ("decide_n7", seven["decide"]),
-                ("echo_n7", seven["echo"]),
-                ("tls_n7", seven["tls"]),
-            )
-        },
+    spreads = {f"{what}_n{n}": said[what] for n, said in measured.items() for what in ("decide", "echo")}
+    spreads["tls_n7"] = measured[7]["tls"]
+    return machine(load, rounds, spreads) | {
+        "floor_parts": {name: round(value, 7) for name, value in floor.items()}
     }
 
 
@@ -305,18 +293,23 @@ def main() -> None:
         directory = Path(folder)
         pem = certificate(directory)
         load = os.getloadavg()[0]
-        four = measure(4, options.rounds, options.many, directory, pem, progress)
-        seven = measure(7, options.rounds, 0, directory, pem, progress)
-        floor = unavoidable()
-    figures = figures_of(four, seven, floor)
-    machine = machine_of(options.rounds, load, floor, four, seven)
-    if not options.json:
-        for entry in figures:
-            print(
-                f"{entry['name']:>20}  {entry['value']:.6f} {entry['unit']:<4} floor {entry['floor']}"
-                f"  ratio {entry['ratio']}  aim {entry['aim']}  met {entry['met']}"
+        measured = {
+            members: measure(
+                members,
+                options.rounds,
+                options.many if members == MANY_MEMBERS else 0,
+                directory,
+                pem,
+                progress,
             )
-    print(json.dumps({"bench": "decide", "machine": machine, "figures": figures}))
+            for members in SIZES
+        }
+        floor = unavoidable()
+    figures = figures_of(*(measured[members] for members in SIZES), floor)
+    described = machine_of(options.rounds, load, floor, measured)
+    if not options.json:
+        print(lines(figures))
+    print(json.dumps({"bench": "decide", "machine": described, "figures": figures}))
 
 
 if __name__ == "__main__":
