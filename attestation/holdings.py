@@ -349,7 +349,8 @@ class Holdings:
 
     def peek(self, record_id: bytes) -> AnyRecord | None:
         """A record that is in memory."""
-        return self.state.get(record_id) or self._execution.get(record_id)
+        # Most are of the execution log.
+        return self._execution.get(record_id) or self.state.get(record_id)
 
     def get(self, record_id: bytes) -> AnyRecord | None:
         """A record that is held, loaded and verified again where it is not in memory."""

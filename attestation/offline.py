@@ -119,9 +119,9 @@ def _verified(bundle: Bundle) -> Holdings:
         if isinstance(problem, VerificationError):
             raise problem
         raise VerificationError("record_unreadable", str(problem), record.id)
-    waiting = [r for r in bundle.records if holdings.peek(r.id) is None]
-    if waiting:
-        raise VerificationError("authority_missing", "nobody vouches for its key", waiting[0].id)
+    if admission.parked:
+        waiting = min(record.id for record in admission.parked)
+        raise VerificationError("authority_missing", "nobody vouches for its key", waiting)
     return holdings
 
 

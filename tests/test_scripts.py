@@ -24,7 +24,9 @@ def module_of(path: Path) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("arguments", [[], ["no_such_benchmark"], ["../conftest"], ["_measure"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["no_such_benchmark"], ["../conftest"], ["_measure"], ["decide_node"]]
+)
 def test_bench_names_what_there_is(arguments: list[str]) -> None:
     done = subprocess.run(
         [str(ROOT / "scripts/bench"), *arguments], capture_output=True, text=True, check=False
@@ -32,6 +34,9 @@ def test_bench_names_what_there_is(arguments: list[str]) -> None:
     assert done.returncode == 2
     assert done.stdout == ""
     assert "usage: scripts/bench NAME" in done.stderr
+    # What the benchmarks use is none.
+    listed = done.stderr.partition("benchmarks:")[2].split()
+    assert listed == ["bridge", "decide", "lineage"]
 
 
 def venv_for(wish: str, **more: str) -> subprocess.CompletedProcess[str]:
