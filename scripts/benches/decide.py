@@ -220,10 +220,9 @@ def spent(before: tuple[float, list[float]], after: tuple[float, list[float]]) -
     return after[0] - before[0], statistics.median(voters)
 
 
-def figures_of(
-    four: dict[str, Any], seven: dict[str, Any], ten: dict[str, Any], floor: dict[str, float]
-) -> list[dict[str, Any]]:
+def figures_of(measured: dict[int, dict[str, Any]], floor: dict[str, float]) -> list[dict[str, Any]]:
     """The figures with their floors and aims."""
+    four, seven, ten = (measured[members] for members in SIZES)
     cpu_floor = seven["voter_echo_cpu"] + floor["total"]
     voter = seven["voter_cpu"]
     return [
@@ -305,7 +304,7 @@ def main() -> None:
             for members in SIZES
         }
         floor = unavoidable()
-    figures = figures_of(*(measured[members] for members in SIZES), floor)
+    figures = figures_of(measured, floor)
     described = machine_of(options.rounds, load, floor, measured)
     if not options.json:
         print(lines(figures))
