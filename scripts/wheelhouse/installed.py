@@ -18,8 +18,8 @@ from packaging.utils import canonicalize_name
 
 ROOT: Final = "comity"
 EXTRAS: Final = frozenset({"node", "dagster"})
-INTERPRETER_S_MAX: Final = 30.0
-"""An interpreter says its path within a moment, or something is wrong with it."""
+INTERPRETER_S_MAX: Final = 600.0
+"""Against a hang: it takes a moment, and a machine can be busy."""
 
 
 @dataclass(frozen=True, slots=True)
