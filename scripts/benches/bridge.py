@@ -76,8 +76,9 @@ class Coalition:
                 )
             )
         for process in self._processes:
-            if process.stdout is None or '"ready"' not in (line := process.stdout.readline()):
-                raise SystemExit(f"a node is not ready: {line if process.stdout else ''}")
+            line = process.stdout.readline() if process.stdout is not None else ""
+            if '"ready"' not in line:
+                raise SystemExit(f"a node is not ready: {line}")
         for home in self.homes:
             self._until(lambda said: said["reachable"] == MEMBERS, home, "is not connected")
             self._until(lambda said: said["now"] > said["started"] + START_MARGIN_S, home, "does not vote")

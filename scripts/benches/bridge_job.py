@@ -4,10 +4,13 @@ Says in one JSON line how long the step took, by the times of its events in Dags
 imported before the run: what a step costs is not how long Python takes to find pyarrow.
 """
 
+# Dagster reads the annotations, and pyarrow has no types.
+# pyright: reportUnknownParameterType=false
 from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib
 import json
 import logging
 import os
@@ -18,8 +21,6 @@ from typing import Any
 
 import dagster as dg
 import pyarrow as pa
-import pyarrow.compute  # loaded lazily otherwise, inside of the step
-import pyarrow.parquet
 
 from comity.dagster_bridge import GovernedFilesIOManager, govern
 from comity.dagster_bridge.tables import arrow_table, parse_table, table_bytes
@@ -125,6 +126,8 @@ def main() -> None:
     parser.add_argument("instance", type=Path)
     parser.add_argument("--home", type=Path)
     options = parser.parse_args()
+    for module in ("pyarrow.compute", "pyarrow.parquet"):
+        importlib.import_module(module)  # otherwise at first use, inside of the step
     # What Dagster says to a person costs both kinds alike, and nobody reads it here.
     logging.disable(logging.CRITICAL)
     print(json.dumps(run(options)))
