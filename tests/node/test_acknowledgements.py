@@ -14,13 +14,14 @@ from comity.attestation.acknowledging import acknowledge, reach_of
 from comity.attestation.authoring import NO_SALT
 from comity.attestation.epochs import quorum_of
 from comity.node import ancestry, revocations
+from comity.node.problems import Refused
 from comity.protocol.envelope import SignedRecord
 from comity.protocol.governance import Acknowledgement
 from comity.protocol.limits import SUBJECTS_MAX
 from comity.protocol.verified import VerifiedRecord
 from nodes import RunningNode, running, until
 from stepping import make, step, submit
-from world import BOARD, INSTITUTE, NORTH, SOUTH, START, World
+from world import BOARD, INSTITUTE, NORTH, SOUTH, START, YEAR, World
 
 pytestmark = pytest.mark.usefixtures("gossip")
 
@@ -216,6 +217,28 @@ async def test_what_was_made_under_a_credential_that_was_revoked_is_marked(autoj
         # It stands, and says since what; a stranger to the credential marks nothing.
         assert [mark["record"] for mark in made["marks"]] == [revocation.id.hex()]
         assert made["marks"][0]["of"] == automation(world, NORTH).id.hex()
+
+
+async def test_an_unstarted_permit_is_judged_again_when_its_input_is_marked(autojump: object) -> None:
+    async with four() as (world, nodes):
+        north, institute = nodes[NORTH], nodes[INSTITUTE]
+        await publish(north, world[NORTH].owner_policy(plain=("standing", START + YEAR)))
+        await make(north, await submit(north, world, step("plain/a")), b"made")
+        form = step("plain/b", f"{NORTH}/plain/a")
+        answer = await submit(institute, world, form)
+        assert answer.outcome == "execute"
+        revocation = world[NORTH].revoke(automation(world, NORTH).id)
+        await publish(north, revocation)
+        await until(lambda: row(institute, revocation) is not None)
+        with pytest.raises(Refused, match="speaks against it") as refused:
+            await make(institute, answer, b"used")
+        assert refused.value.code == "adverse_held"
+        # It stands all the same: with the mark named, it is permitted again, in a round of a later second.
+        with trio.move_on_after(2):
+            await trio.sleep_forever()
+        again = await submit(institute, world, form)
+        assert (again.outcome, again.intent) == ("execute", answer.intent)
+        await make(institute, again, b"used")
 
 
 def test_a_quorum_that_knows_leaves_none_that_does_not() -> None:
