@@ -6,6 +6,7 @@ Written is what `tomllib` reads back as the same value; there is no general writ
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,11 @@ from comity.protocol.identifiers import DIGEST_BYTES
 DATE: Final = "a date and time in UTC in whole seconds, e.g. 2026-03-01T12:00:00Z"
 DIGEST: Final = f"{2 * DIGEST_BYTES} hex digits in lower case"
 _START: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_AT_LINE: Final = re.compile(r" \(at (?:line (\d+), (column \d+)|(end of document))\)$")
+_KEY: Final = re.compile(r"\s*(?:\[\[?\s*)?([A-Za-z0-9_.\"-]{1,80})\s*(?:=|\])")
+_TWICE: Final = ("Cannot overwrite a value", "Cannot declare", "Cannot mutate")
+"""What `tomllib` says of a key or a table that stands in the file already."""
 
 CARD: Final = "the card of a node"
 COALITION: Final = "a coalition file"
@@ -40,18 +46,36 @@ def parse_toml(text: str | bytes, bytes_max: int, source: str) -> dict[str, Any]
     """Read a document. `source` names it in errors.
 
     Raises:
-        ConfigError: longer than `bytes_max`, not UTF-8, or not TOML; the message says in which line.
+        ConfigError: longer than `bytes_max`, not UTF-8, or not TOML; the message names line and key, as far as
+            there are.
     """
     try:
         data = text.encode() if isinstance(text, str) else text
         if len(data) > bytes_max:
             raise ConfigError(f"{source}: longer than {bytes_max} bytes")
+        if data.startswith(_BYTE_ORDER_MARK):
+            raise ConfigError(f"{source}:1: begins with a byte order mark: save it as UTF-8 without one")
         return tomllib.loads(data.decode())
     except UnicodeError as exc:
         raise ConfigError(f"{source}: not UTF-8 text") from exc
     except (ValueError, OverflowError, RecursionError) as exc:
         # Besides TOMLDecodeError: numbers too long for Python, and arrays too deep for its stack.
-        raise ConfigError(f"{source}: not TOML: {exc}") from exc
+        raise ConfigError(_malformed(str(exc), data, source)) from exc
+
+
+def _malformed(problem: str, data: bytes, source: str) -> str:
+    """What the reader says of a text, with the line, and the key that the line begins with."""
+    at = _AT_LINE.search(problem)
+    if at is None:
+        return f"{source}: not TOML: {problem}"
+    lines = data.decode().rstrip().splitlines() or [""]
+    number = int(at[1]) if at[1] else len(lines)
+    key = _KEY.match(lines[number - 1]) if number <= len(lines) else None
+    where = f"{source}:{number}: " + (f"{key[1]}: " if key is not None else "")
+    said = problem.removesuffix(at[0])
+    if said.startswith(_TWICE):
+        return f"{where}it stands in this file already, and may stand once: {said}"
+    return f"{where}not TOML: {said} ({at[2] or at[3]})"
 
 
 def require_kind(values: Mapping[str, object], wanted: str, source: str) -> None:

@@ -9,6 +9,7 @@ Importing this module imports libp2p, which takes seconds: only `libp2p_transpor
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 from collections import OrderedDict
@@ -56,6 +57,10 @@ Security: TypeAlias = Literal["noise", "tls"]
 PeerId: TypeAlias = ID
 """What libp2p calls a peer: a digest of its public key, or the key itself where it is as short as ours."""
 
+_LISTEN_HINTS: Final = {
+    errno.EADDRINUSE: "; another program, perhaps another node, does: choose another port in `listen`",
+    errno.EADDRNOTAVAIL: "; it is no address of this machine: `listen` takes one that is, or 0.0.0.0 for all",
+}
 SEED_BYTES: Final = 32
 HANDSHAKE_S: Final = 5.0
 """For each step of connecting: reaching the socket, securing it, agreeing on a muxer, opening a stream."""
@@ -479,4 +484,5 @@ def _refuse_shared_port(address: str) -> None:
         try:
             probe.bind((host, port))
         except OSError as exc:
-            raise ConfigError(f"cannot listen on {address}: {exc.strerror}") from exc
+            hint = _LISTEN_HINTS.get(exc.errno or 0, "")
+            raise ConfigError(f"cannot listen on {address}: {exc.strerror}{hint}") from exc

@@ -33,7 +33,8 @@ def listen_address(text: str) -> str:
     if int(port) > PORT_MAX:
         raise ValueError(f"{text!r}: a port is at most {PORT_MAX}")
     if not _is_host(kind, host):
-        raise ValueError(f"{text!r}: {host!r} is not a host of kind {kind}")
+        known = "neither an IP address nor a host name" if plain is not None else f"not a host of kind {kind}"
+        raise ValueError(f"{text!r}: {host!r} is {known}")
     return f"/{kind}/{host}/tcp/{port}"
 
 

@@ -6,7 +6,7 @@ compared when the coalition file is signed, by everyone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -150,6 +150,33 @@ def _written(key: PublicKey) -> str:
 
 def _list(items: tuple[str, ...]) -> str:
     return f"[{', '.join(map(quote, items))}]"
+
+
+def card_warnings(cards: Sequence[Card], members: Sequence[MemberEntry] = ()) -> list[dict[str, Any]]:
+    """What is doubtful in where nodes are reached, each as `comity policy lint` says it.
+
+    Args:
+        members: those of the coalition that the cards are to enter.
+    """
+    warnings: list[dict[str, Any]] = []
+    taken = {address: node.node for entry in members for node in entry.nodes for address in node.addresses}
+    for card in cards:
+        if not card.addresses:
+            message = "it has no address, so nobody can dial this node; it dials the others"
+            hint = "comity node init --address HOST:PORT, or `addresses` in the card"
+            warnings.append(_warning(card, "card_without_address", message, hint))
+        for address in card.addresses:
+            if address in taken:
+                message = f"{address} is the address of {taken[address]}, too: one of the two cannot be reached there"
+                hint = "comity node init --listen HOST:PORT with another port"
+                warnings.append(_warning(card, "card_address_taken", message, hint))
+            taken.setdefault(address, card.node)
+    return warnings
+
+
+def _warning(card: Card, code: str, message: str, hint: str) -> dict[str, Any]:
+    place = {"file": f"card of {card.member}", "line": 0, "column": 0}
+    return place | {"code": code, "message": message, "hint": hint}
 
 
 def require_distinct(cards: list[Card]) -> None:

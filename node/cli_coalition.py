@@ -27,7 +27,6 @@ from comity.node.cli_terminal import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from comity.node.cards import Card
     from comity.node.client import NodeClient
     from comity.node.coalition_file import CoalitionFile
 
@@ -42,7 +41,7 @@ PolicyFiles = Annotated[
     typer.Option(
         "--policy",
         metavar="FILE",
-        help="A policy: TOML with the classification and the name of the Cedar file. May be repeated.",
+        help="A policy: TOML with the classification and the name of the Cedar file, at least one. May be repeated.",
     ),
 ]
 OutFile = Annotated[Path, typer.Option("--out", metavar="FILE", help="The coalition file to write.")]
@@ -64,7 +63,11 @@ def new(
     ],
     card: CardsOption,
     taxonomy: Annotated[
-        Path, typer.Option(metavar="FILE", help="The taxonomy: TOML with the classes of authority.")
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="The taxonomy: TOML with the classes of authority. `comity policy template` writes one.",
+        ),
     ],
     policy: PolicyFiles = None,
     publisher: Annotated[
@@ -94,11 +97,12 @@ def new(
     `comity coalition sign` and passes it on, or all sign copies, which `comity coalition merge` puts together.
     Signed by all, it is the file with which everyone joins.
     """
-    from comity.node.cards import read_card, require_distinct
+    from comity.node.cards import card_warnings, read_card, require_distinct
     from comity.node.coalition_file import write_coalition
     from comity.node.coalition_view import standing_of
     from comity.node.coalitions import NamedPolicy, draft_genesis, sign_draft
     from comity.node.governance_files import read_policies, read_taxonomy, warnings_of
+    from comity.node.governance_names import name_warnings, require_members
     from comity.node.signing_hand import Hand, now
 
     require_free(out, force=force)
@@ -107,12 +111,18 @@ def new(
     require_distinct(cards)
     sources = read_policies(policy or ())
     classes = read_taxonomy(taxonomy)
+    members = [each.member for each in cards]
+    require_members("--publisher", publisher or (), members)
     author = hand.organization(organization_key, None)
     policies = [NamedPolicy(source.name, source.policy) for source in sources]
     file = draft_genesis(
         name, cards, classes, policies, author, now(), publishers=publisher or (), quorum=quorum
     )
-    warnings = [*_unreachable(cards), *warnings_of(sources, classes, file.draft)]
+    warnings = [
+        *card_warnings(cards),
+        *name_warnings(policy or (), taxonomy, members),
+        *warnings_of(sources, classes, file.draft),
+    ]
     file = sign_draft(file, author, read_card(hand.home.card), now())
     value = standing_of(file) | {"file": str(out), "warnings": warnings}
     write_coalition(out, file, replace=force)
@@ -122,22 +132,10 @@ def new(
 def _say_drafted(console: Console, value: dict[str, Any]) -> None:
     say_warnings(console, value["warnings"])
     say_standing(console, value)
-
-
-def _unreachable(cards: list[Card]) -> list[dict[str, Any]]:
-    """Cards that say nowhere how others reach the node."""
-    return [
-        {
-            "file": f"card of {card.member}",
-            "line": 0,
-            "column": 0,
-            "code": "card_without_address",
-            "message": "it has no address, so nobody can dial this node; it dials the others",
-            "hint": "comity node init --address HOST:PORT, or `addresses` in the card",
-        }
-        for card in cards
-        if not card.addresses
-    ]
+    console.print(
+        f"Next: send {value['file']} to {', '.join(value['unsigned']) or 'all members'}. Each looks at it"
+    )
+    console.print("(`comity coalition show`), signs it (`comity coalition sign`) and sends it back.")
 
 
 @app.command(
@@ -161,8 +159,9 @@ def sign(
 ) -> None:
     """Sign the epoch in a coalition file with this organization's key, and certify this home's node in it.
 
-    Shows what you sign first: the rules of a new coalition, or what the next epoch changes in them; on a terminal
-    it asks. `comity coalition show --full` has the text of all rules. Signing twice is signing once.
+    Shows what you sign first: all rules where you do not belong to the coalition yet, else what the next epoch
+    changes in them; on a terminal it asks. `comity coalition show --full` has the text of all rules. Signing twice
+    is signing once.
     """
     from comity.node.cards import read_card
     from comity.node.coalition_file import read_coalition, write_coalition
@@ -177,8 +176,9 @@ def sign(
         verified(given)
         changes = changes_of(given)
         _require_visible(given)
+    member = hand.config().member
     if not as_json:
-        show(changes, as_json, lambda console: _say_draft(console, given, changes))
+        show(changes, as_json, lambda console: _say_draft(console, given, changes, member))
     asks = given.draft is not None and not yes and not as_json and sys.stdin.isatty()
     if asks and not typer.confirm("Sign this?"):
         raise typer.Exit(NEGATIVE)
@@ -207,16 +207,18 @@ def _require_visible(file: CoalitionFile) -> None:
         )
 
 
-def _say_draft(console: Console, file: CoalitionFile, changes: list[dict[str, Any]]) -> None:
-    """What is about to be signed."""
+def _say_draft(console: Console, file: CoalitionFile, changes: list[dict[str, Any]], signer: str) -> None:
+    """What is about to be signed: the rules where they are new, at least to who signs, else what changes in them."""
     from comity.node.coalition_view import governance_of
+    from comity.node.coalitions import epoch_of
 
     if file.draft is None:
         return
+    belongs = file.epochs and signer in {member.id for member in epoch_of(file.epochs[-1]).members}
+    if not belongs:
+        say_governance(console, governance_of(file, file.draft))
     if file.epochs:
         say_changes(console, changes, len(file.epochs) - 1)
-    else:
-        say_governance(console, governance_of(file, file.draft))
     console.print("")
 
 
@@ -327,6 +329,9 @@ def join(
             console.print(f"The running node has not taken it: {problem}. Start it again.")
         else:
             console.print(f"Next: comity node start --home {hand.home.path}")
+            console.print(
+                f"Then, in another terminal: comity node status --home {hand.home.path} --until all"
+            )
 
     show(value, as_json, say)
 
@@ -353,7 +358,7 @@ def admit(
 
     Then every member joins with the file; running nodes take the new epoch without a restart.
     """
-    from comity.node.cards import read_card, require_distinct
+    from comity.node.cards import card_warnings, read_card, require_distinct
     from comity.node.coalition_file import write_coalition
     from comity.node.coalition_view import changes_of, standing_of
     from comity.node.coalitions import draft_successor, sign_draft
@@ -368,7 +373,11 @@ def admit(
     file = draft_successor(held, author, now(), cards=cards)
     changes = changes_of(file)
     file = sign_draft(file, author, read_card(hand.home.card), now())
-    value = standing_of(file) | {"file": str(out), "changes": changes, "warnings": _unreachable(cards)}
+    value = standing_of(file) | {
+        "file": str(out),
+        "changes": changes,
+        "warnings": card_warnings(cards, held.members),
+    }
     write_coalition(out, file, replace=force)
     show(value, as_json, lambda console: _say_drafted(console, value))
 

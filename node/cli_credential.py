@@ -149,7 +149,12 @@ def issue(
     ],
     kind: Annotated[Literal["person", "agent", "automation"], typer.Option(help="What the subject is.")],
     authority_class: Annotated[
-        list[str], typer.Option("--class", metavar="CLASS", help="A class of the taxonomy. May be repeated.")
+        list[str],
+        typer.Option(
+            "--class",
+            metavar="CLASS",
+            help="A class of the taxonomy, as `comity coalition show` lists them. May be repeated.",
+        ),
     ],
     public: PublicOption = None,
     node_key: Annotated[

@@ -139,9 +139,14 @@ def _say_made(out: Console, home: Home, card: Card, notes: list[str]) -> None:
     out.print(f"  Settings:     {home.config}")
     for note in notes:
         out.print(f"  Note: {note}")
-    out.print("Next: give the card to whoever drafts the coalition, or draft it yourself:")
     out.print(
-        f"  comity coalition new --home {home.path} --name NAME --card {home.card} --card OTHER.toml ..."
+        "Next: give the card to whoever drafts the coalition, or to a member of one that is to take you in"
+    )
+    out.print("(comity coalition admit). Or draft one yourself, with the cards of the others:")
+    out.print("  comity policy template site/")
+    out.print(
+        f"  comity coalition new --home {home.path} --name NAME --card {home.card} --card OTHER.toml"
+        " --taxonomy site/taxonomy.toml --policy site/policy.toml"
     )
 
 
@@ -167,7 +172,9 @@ def start(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the node in the foreground until it is interrupted. Prints one line when it is ready.
+    """Run the node in the foreground until it is interrupted (Ctrl-C). Prints one line when it is ready.
+
+    In another terminal `comity node status` says whom it reaches.
 
     With `--json` that line is an object with `ready`, `address` and `socket`. The log is one JSON object per
     line and holds no bodies, tokens or keys.
@@ -233,7 +240,7 @@ def status(
     until: Annotated[
         Literal["quorum", "all"] | None,
         typer.Option(
-            help="Wait until it votes and a quorum, or all members, are in reach; status 1 if not in time."
+            help="Wait until it runs and votes, and a quorum, or all members, are in reach; status 1 if not in time."
         ),
     ] = None,
     within: Annotated[
@@ -242,14 +249,23 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """How the node is: whom it reaches, whether a decision can come about, and what is open."""
+    from comity.node.client import NodeNotRunningError
     from comity.node.signing_hand import Hand
 
     client = Hand.of(home).reader()
     deadline = time.monotonic() + within
-    said: Any = client.status()
-    while until is not None and not _reached(said, until) and time.monotonic() < deadline:
+    while True:
+        late = until is None or time.monotonic() >= deadline
+        try:
+            said: Any = client.status()
+        except NodeNotRunningError:
+            # Who waits may have started it a moment ago.
+            if late:
+                raise
+        else:
+            if until is None or late or _reached(said, until):
+                break
         time.sleep(POLL_S)
-        said = client.status()
     show(said, as_json, lambda out: _say_status(out, said))
     if until is not None and not _reached(said, until):
         raise typer.Exit(NEGATIVE)
@@ -322,33 +338,30 @@ def _say_misbehaviour(out: Console, member: str, said: Any, *, counted: bool) ->
 @config.command("check", epilog=examples("comity config check", "comity config check --home HOME"))
 @reported
 def check(home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Check what a node needs to start: settings, keys, tokens and the coalition file. Nothing is started."""
-    from comity.node.coalition_file import read_coalition
-    from comity.node.coalitions import verified
-    from comity.node.home import NODE_KEY, TRANSPORT_KEY
-    from comity.node.keystore import load_key
+    """Check what a node needs to start: settings, keys, tokens, card and coalition file. Nothing is started.
+
+    What is wrong is named with file, line and key, and with the nearest name that would be right.
+    """
+    from comity.node.config_check import check_home
     from comity.node.signing_hand import Hand
-    from comity.node.tokens import read_tokens
 
     hand = Hand.of(home)
-    hand.home.require_private()
-    settings = hand.config()
-    for name in (NODE_KEY, TRANSPORT_KEY):
-        load_key(hand.home.key(name))
-    read_tokens(hand.home)
-    founded = hand.home.coalition.exists()
-    if founded:
-        verified(read_coalition(hand.home.coalition))
+    checked = check_home(hand.home)
     value = {
         "home": str(hand.home.path),
-        "node": settings.node,
-        "listen": settings.listen,
-        "coalition": founded,
+        "node": checked.config.node,
+        "listen": checked.config.listen,
+        "coalition": checked.coalition is not None,
+        "warnings": list(checked.warnings),
     }
 
     def say(out: Console) -> None:
-        out.print(f"{hand.home.config} and the files beside it are sound: {settings.node}, {settings.listen}")
-        if not founded:
+        for each in checked.warnings:
+            out.print(f"warning: {each}")
+        out.print(
+            f"{hand.home.config} and the files beside it are sound: {checked.config.node}, {checked.config.listen}"
+        )
+        if checked.coalition is None:
             out.print("It belongs to no coalition yet: comity coalition join FILE")
 
     show(value, as_json, say)

@@ -52,7 +52,14 @@ def template(
     for name, text in texts.items():
         write_file(folder / name, text.encode(), mode=PUBLIC, replace=False)
     files = [str(folder / name) for name in texts]
-    show({"files": files}, as_json, lambda out: out.print("Wrote " + ", ".join(files)))
+
+    def say(out: Console) -> None:
+        out.print("Wrote " + ", ".join(files))
+        out.print("Next: change them to what you share and for what, and have them looked through:")
+        out.print(f"  comity policy lint {files[1]} --taxonomy {files[0]}")
+        out.print("Then draft a coalition by them: `comity coalition new`, with the cards of its members.")
+
+    show({"files": files}, as_json, say)
 
 
 @app.command(
@@ -80,19 +87,23 @@ def lint_policy(
     """
     from comity.attestation.policy_lint import PolicyNames, lint
     from comity.node.governance_files import read_policy, read_rules, read_taxonomy
+    from comity.node.governance_names import NameWarning, name_warnings
 
+    names: list[NameWarning]
     published = read_taxonomy(taxonomy_file) if taxonomy_file is not None else None
     if file.suffix == ".cedar":
-        rules_path, problems = file, lint(read_rules(file))
+        rules_path, problems, names = file, lint(read_rules(file)), []
     else:
         source = read_policy(file)
         rules_path = source.rules_path
         problems = lint(source.policy.rules, PolicyNames.of(source.policy, published))
+        names = name_warnings([file], taxonomy_file)
     errors = [problem for problem in problems if problem.severity == "error"]
     value = {
         "file": str(rules_path),
         "errors": len(errors),
-        "warnings": len(problems) - len(errors),
+        "warnings": len(problems) - len(errors) + len(names),
+        "names": names,
         "problems": [
             {name: getattr(p, name) for name in ("line", "column", "severity", "code", "message", "hint")}
             for p in problems
@@ -100,16 +111,17 @@ def lint_policy(
     }
 
     def say(out: Console) -> None:
+        say_warnings(out, names)
         for problem in problems:
             hint = f" ({problem.hint})" if problem.hint else ""
             out.print(
                 f"{rules_path}:{problem.line}:{problem.column}: {problem.severity}: {problem.message}"
                 f" [{problem.code}]{hint}"
             )
-        out.print(f"{len(errors)} errors, {len(problems) - len(errors)} warnings.")
+        out.print(f"{len(errors)} errors, {value['warnings']} warnings.")
 
     show(value, as_json, say)
-    if errors or (strict and problems):
+    if errors or (strict and (problems or names)):
         raise typer.Exit(NEGATIVE)
 
 

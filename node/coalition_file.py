@@ -15,6 +15,7 @@ Whoever reads the file still verifies every record: nothing here looks at a sign
 from __future__ import annotations
 
 import base64
+import difflib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,7 +223,9 @@ def _record_problems(file: CoalitionFile) -> Iterator[tuple[Key, str]]:
 def _member_problems(file: CoalitionFile) -> Iterator[tuple[Key, str]]:
     entries = {entry.id: entry for entry in file.members}
     if len(entries) != len(file.members):
-        yield ("members",), "a member stands twice"
+        ids = [entry.id for entry in file.members]
+        twice = next(each for each in ids if ids.count(each) > 1)
+        yield ("members", twice), f"{twice} stands twice"
     if len(entries) > CANDIDATES_MAX:
         yield ("members",), f"{len(entries)} members and candidates; at most {CANDIDATES_MAX} are allowed"
     said: dict[str, list[Member]] = {}
@@ -230,14 +233,14 @@ def _member_problems(file: CoalitionFile) -> Iterator[tuple[Key, str]]:
         for member in _epoch(record).members:
             said.setdefault(member.id, []).append(member)
     for member_id in sorted(said.keys() - entries.keys()):
-        yield ("members",), f"{member_id} is a member by the epoch record, but is not listed"
+        yield _unlisted(member_id, sorted(entries.keys() - said.keys()))
     nodes: set[str] = set()
     for entry in file.members:
         key: Key = ("members", entry.id)
         if not _is(msgspec.to_builtins(entry.member(), builtin_types=(bytes,)), Member):
             yield key, "not a member: an id in lower case, 1 to 8 keys, and namespaces"
         if entry.id in said and entry.member() not in said[entry.id]:
-            yield key, "the epoch record gives it other keys or namespaces"
+            yield key, f"the epoch record gives {entry.id} other keys or namespaces"
         for public in (*entry.keys, *(node.key for node in entry.nodes)):
             problem = key_problem(public)
             if problem is not None:
@@ -247,6 +250,14 @@ def _member_problems(file: CoalitionFile) -> Iterator[tuple[Key, str]]:
                 yield key, f"{node.node} is listed twice"
             nodes.add(node.node)
             yield from ((key, problem) for problem in _node_problems(file, entry, node))
+
+
+def _unlisted(member_id: str, others: list[str]) -> tuple[Key, str]:
+    """That a member of the epoch record is not listed, or under a misspelt name, among those that it does not name."""
+    near = difflib.get_close_matches(member_id, others, n=1)
+    if near:
+        return ("members", near[0]), f"no {near[0]} is in the epoch record; did you mean {member_id}?"
+    return ("members",), f"{member_id} is a member by the epoch record, but is not listed"
 
 
 def _node_problems(file: CoalitionFile, entry: MemberEntry, node: NodeEntry) -> Iterator[str]:

@@ -6,6 +6,7 @@ and what is allowed.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, cast, get_args
 
 import msgspec
 
-from comity.attestation.toml_text import DIGEST, digest_of, quote
+from comity.attestation.toml_text import DIGEST, SETTINGS, digest_of, quote
 from comity.node.address import ADDRESSES_MAX, FORM, dial_address, listen_address
 from comity.node.owner_files import write_file
 from comity.node.toml_document import Key, TomlDocument, read_toml, toml_document
@@ -101,7 +102,7 @@ class _Setting:
 
     `read` makes its value of what TOML holds and raises ValueError where that is not what is `wanted`;
     `raw` is the way back. `table` is empty at the top of the file. `required` keys have no default; the
-    value of an `optional` one may be None.
+    value of an `optional` one may be None. `choices` are the words that a value is one of.
     """
 
     name: str
@@ -113,6 +114,7 @@ class _Setting:
     required: bool = False
     optional: bool = False
     example: str = ""
+    choices: tuple[str, ...] = ()
 
     @property
     def field(self) -> str:
@@ -139,6 +141,15 @@ def _purpose(value: Any) -> Any:
     return value if value == "" else msgspec.convert(value, Code, strict=True)
 
 
+def _listen(value: Any) -> str:
+    address = listen_address(msgspec.convert(value, str, strict=True))
+    if address.startswith("/dns"):
+        raise ValueError(
+            f"{value!r}: an IP address of this machine is needed, not a name; 0.0.0.0 stands for all of them"
+        )
+    return address
+
+
 def _addresses(value: Any) -> tuple[str, ...]:
     listed = msgspec.convert(value, list[str], strict=True)
     if not 1 <= len(listed) <= ADDRESSES_MAX:
@@ -157,6 +168,7 @@ def _table(value: Any) -> dict[str, Any]:
     return cast("dict[str, Any]", value)
 
 
+_NODE: Final = "the SPIFFE id of a node, e.g. `spiffe://clinic-south.example/node/n1`"
 _ADDRESSES: Final = f"a list of 1 to {ADDRESSES_MAX} addresses: {FORM}"
 _SETTINGS: Final = (
     _Setting(
@@ -176,7 +188,7 @@ _SETTINGS: Final = (
     _Setting(
         "listen",
         FORM,
-        lambda value: listen_address(msgspec.convert(value, str)),
+        _listen,
         "Where other nodes reach this one: `host:port`. 127.0.0.1 is reached from this machine only.",
     ),
     _Setting(
@@ -184,6 +196,7 @@ _SETTINGS: Final = (
         " or ".join(f'"{word}"' for word in get_args(Security)),
         _typed(Security),
         'How connections are encrypted: "noise", or "tls" where all nodes are set to it.',
+        choices=get_args(Security),
     ),
     _Setting(
         "gossip",
@@ -203,6 +216,7 @@ _SETTINGS: Final = (
         ", ".join(f'"{word}"' for word in get_args(LogLevel)),
         _typed(LogLevel),
         'The least that is logged: "debug", "info", "warning" or "error".',
+        choices=get_args(LogLevel),
     ),
     _Setting(
         "purpose",
@@ -269,6 +283,7 @@ def parse_config(text: str | bytes, source: str = "node.toml") -> Config:
 
 
 def _config(document: TomlDocument) -> Config:
+    document.require_kind(SETTINGS)
     _reject_unknown(document)
     values: dict[str, Any] = {}
     for setting in _SETTINGS:
@@ -281,15 +296,23 @@ def _config(document: TomlDocument) -> Config:
             values[setting.field] = setting.read(holder[setting.name])
         except ValueError as exc:
             key, value, wanted = _wrong_place(setting, holder[setting.name])
-            # What a schema says of a pattern helps nobody.
-            problem = f"{value!r:.80} is not" if isinstance(exc, msgspec.ValidationError) else f"{exc}; it is"
-            raise document.error(key, f"{problem} {wanted}") from exc
+            raise document.error(key, _problem(exc, value, wanted, setting.choices)) from exc
     defaults = {field.name: field.default for field in fields(Config)}
     found = _disagreement(defaults | values)
     if found is not None:
         key = next(setting.key for setting in _SETTINGS if setting.field == found[0])
         raise document.error(key, found[1])
     return Config(**values)
+
+
+def _problem(exc: ValueError, value: Any, wanted: str, choices: tuple[str, ...]) -> str:
+    """What is wrong with a value, what it has to be, and which of the choices was probably meant."""
+    if not isinstance(exc, msgspec.ValidationError):
+        # An address says itself how it is written.
+        return str(exc) if wanted in str(exc) else f"{exc}; it is {wanted}"
+    near = difflib.get_close_matches(str(value), choices, n=1)
+    # What a schema says of a pattern helps nobody.
+    return f"{value!r:.80} is not {wanted}" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def _reject_unknown(document: TomlDocument) -> None:
@@ -312,9 +335,13 @@ def _wrong_place(setting: _Setting, raw: Any) -> tuple[Key, Any, str]:
     if setting.name == "peers" and isinstance(raw, dict):
         for peer, listed in _table(raw).items():
             try:
-                _peers({peer: listed})
+                msgspec.convert(peer, SpiffeId)
             except ValueError:
-                return ("peers", peer), listed, f"{_ADDRESSES}; the key is the SPIFFE id of a node"
+                return ("peers", peer), peer, _NODE
+            try:
+                _addresses(listed)
+            except ValueError:
+                return ("peers", peer), listed, _ADDRESSES
     return setting.key, cast("Any", raw), setting.wanted
 
 

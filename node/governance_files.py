@@ -248,8 +248,7 @@ def read_taxonomy(path: Path) -> Taxonomy:
         if names.index(entry.name) != index:
             raise document.error(("classes", index, "name"), f"{entry.name} stands twice")
         if entry.within is not None and entry.within not in names:
-            known = ", ".join(names)
-            raise document.error(("classes", index, "within"), f"no class {entry.within}; there are {known}")
+            raise document.unknown_value(("classes", index, "within"), "class", entry.within, names)
     return Taxonomy(
         salt=secrets.token_bytes(SALT_BYTES),
         classes=tuple(

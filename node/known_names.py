@@ -100,7 +100,7 @@ def known_names(hand: Hand) -> KnownNames | None:
     except (NodeError, ConfigError):
         pass
     try:
-        return _of_file(hand.coalition())
+        return names_of_file(hand.coalition())
     except ConfigError:
         return None
 
@@ -117,7 +117,7 @@ def _of_node(said: Any) -> KnownNames:
     )
 
 
-def _of_file(file: CoalitionFile) -> KnownNames | None:
+def names_of_file(file: CoalitionFile) -> KnownNames | None:
     """As the newest epoch of a file says. Nothing is verified: it is only warned by this."""
     try:
         epoch: Any = decode_body(file.epochs[-1]) if file.epochs else None

@@ -66,8 +66,21 @@ class Hand:
         return cls(find_home(home, os.environ), passphrase_from(passphrase_file))
 
     def config(self) -> Config:
-        """Raises: ConfigError: the home has no sound settings."""
+        """Raises: ConfigError: there is no home, or it has no sound settings."""
+        self.require_made()
         return read_config(self.home.config)
+
+    def require_made(self) -> None:
+        """Check that this is a home at all: a command without `--home` looks where perhaps nothing is.
+
+        Raises:
+            ConfigError: it is none.
+        """
+        if not self.home.config.exists():
+            raise ConfigError(
+                f"{self.home.path} is no home of a node: --home DIR or COMITY_HOME says where it is, and"
+                " `comity node init` makes one"
+            )
 
     def coalition(self) -> CoalitionFile:
         """The coalition that the home belongs to.
@@ -75,6 +88,7 @@ class Hand:
         Raises:
             ConfigError: it belongs to none.
         """
+        self.require_made()
         if not self.home.coalition.exists():
             raise ConfigError(
                 f"{self.home.path} belongs to no coalition yet; `comity coalition join FILE` makes it a member"
@@ -95,6 +109,7 @@ class Hand:
             ConfigError: the key is not here.
         """
         path = key or self.home.key(ORGANIZATION_KEY)
+        self.require_made()
         if not path.exists():
             raise ConfigError(
                 f"{path}: the organization's key is not here; --organization-key FILE says where it is kept"

@@ -37,7 +37,7 @@ def read_token(path: Path) -> bytes:
         raise ConfigError(f"{path}: others can read or write this token: chmod 600 {path}")
     token = data.strip()
     if len(token) < TOKEN_BYTES:
-        raise ConfigError(f"{path}: not a token; remove the file and run start the node: it makes a new one")
+        raise ConfigError(f"{path}: not a token; remove the file and start the node: it makes a new one")
     return token
 
 

@@ -45,6 +45,16 @@ class TomlDocument:
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
         return self.error(key, f"unknown key; {hint}")
 
+    def unknown_value(self, key: Key, what: str, name: str, known: Sequence[str]) -> ConfigError:
+        """The error for a value that names nothing, with the nearest name that names something."""
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known) or 'none'}"
+        return self.error(key, f"no {what} {name}; {hint}")
+
+    def written(self, key: Key) -> str:
+        """A key as people read it: `members[1].nodes[0].key`."""
+        return _written(key)
+
     def line_of(self, key: Key) -> int | None:
         """The line of a key, else of the table that it would stand in; None where that is the top."""
         best: tuple[int, int] | None = None

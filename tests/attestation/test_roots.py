@@ -138,7 +138,7 @@ def test_an_unknown_key_is_an_error() -> None:
     ],
 )
 def test_hostile_text_is_a_config_error(hostile: str | bytes) -> None:
-    with pytest.raises(ConfigError, match=r"roots.toml: "):
+    with pytest.raises(ConfigError, match=r"roots.toml:"):
         parse_roots(hostile)
 
 

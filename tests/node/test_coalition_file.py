@@ -200,24 +200,31 @@ def line_of(text: str, beginning: str, nth: int = 0) -> int:
         (f'id = "{NORTH}"', 'id = "North"', "id = ", "members[0].id", "not a domain in lower case"),
         (
             f'id = "{NORTH}"',
-            'id = "other.example"',
+            'id = "zzz.org"',
             "[[members]]",
             "members",
             f"{NORTH} is a member by the epoch record",
+        ),
+        (
+            f'id = "{NORTH}"',
+            'id = "clinic-nort.example"',
+            "[[members]]",
+            "members[0]",
+            f"did you mean {NORTH}?",
         ),
         (
             f'namespaces = ["{NORTH}"]',
             'namespaces = ["other.example"]',
             "[[members]]",
             "members[0]",
-            "the epoch record gives it other keys or namespaces",
+            f"the epoch record gives {NORTH} other keys or namespaces",
         ),
         (
             KEYS[NORTH].public.value.hex(),
             KEY.public.value.hex(),
             "[[members]]",
             "members[0]",
-            "the epoch record gives it other keys",
+            f"the epoch record gives {NORTH} other keys",
         ),
         (KEYS[NORTH].public.value.hex(), "zz", "keys", "members[0].keys", "not a list of keys"),
         (
@@ -281,7 +288,7 @@ def test_a_record_that_was_changed_is_no_record() -> None:
     [
         ({"name": "x" * 256}, "name"),
         ({"made": -1}, "made"),
-        ({"members": (entry(NORTH), entry(NORTH))}, "members"),
+        ({"members": (entry(NORTH), entry(NORTH))}, f"members.{NORTH}"),
         (
             {"members": tuple(MemberEntry(f"a{i}.example", (KEY.public,), ("a",)) for i in range(27))},
             "members",

@@ -152,8 +152,8 @@ def test_a_newcomer_finds_every_key_explained() -> None:
         (f'{LEAST}[peers]\n"{SOUTH}" = "h:1"', f"my.toml:4: peers.{SOUTH}: 'h:1' is not a list"),
         (f'{LEAST}[peers]\n"{SOUTH}" = ["h:1"]\n\nsouth = ["h:1"]', "my.toml:6: peers.south:"),
         (f"{LEAST}peers = 1", "my.toml:3: peers: it is no table"),
-        ("member = ", "my.toml: not TOML: Invalid value"),
-        (f"{LEAST}{LEAST}", "my.toml: not TOML: Cannot overwrite a value (at line 3"),
+        ("member = ", "my.toml:1: member: not TOML: Invalid value"),
+        (f"{LEAST}{LEAST}", "my.toml:3: member: it stands in this file already, and may stand once"),
         ("#" * 70_000, "my.toml: longer than 65536 bytes"),
     ],
 )
