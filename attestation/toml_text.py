@@ -49,6 +49,7 @@ def parse_toml(text: str | bytes, bytes_max: int, source: str) -> dict[str, Any]
         ConfigError: longer than `bytes_max`, not UTF-8, or not TOML; the message names line and key, as far as
             there are.
     """
+    data = b""
     try:
         data = text.encode() if isinstance(text, str) else text
         if len(data) > bytes_max:

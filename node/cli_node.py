@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from comity.node.cards import Card
+    from comity.node.client import NodeClient
     from comity.node.home import Home
     from comity.node.run import Ready
 
@@ -136,7 +137,9 @@ def init(
 def _say_made(out: Console, home: Home, card: Card, notes: list[str]) -> None:
     out.print(f"Made {home.path} for {card.node}.")
     out.print(f"  Public card:  {home.card}")
-    out.print(f"  Settings:     {home.config}")
+    out.print(
+        f"  Settings:     {home.config}; after a change of them: comity config check --home {home.path}"
+    )
     for note in notes:
         out.print(f"  Note: {note}")
     out.print(
@@ -249,26 +252,31 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """How the node is: whom it reaches, whether a decision can come about, and what is open."""
-    from comity.node.client import NodeNotRunningError
     from comity.node.signing_hand import Hand
 
-    client = Hand.of(home).reader()
-    deadline = time.monotonic() + within
-    while True:
-        late = until is None or time.monotonic() >= deadline
-        try:
-            said: Any = client.status()
-        except NodeNotRunningError:
-            # Who waits may have started it a moment ago.
-            if late:
-                raise
-        else:
-            if until is None or late or _reached(said, until):
-                break
-        time.sleep(POLL_S)
+    said = _status(Hand.of(home).reader(), until, within if until is not None else 0.0)
     show(said, as_json, lambda out: _say_status(out, said))
     if until is not None and not _reached(said, until):
         raise typer.Exit(NEGATIVE)
+
+
+def _status(client: NodeClient, until: str | None, within_s: float) -> Any:
+    """What the node says of itself, once that is what is waited for or the time is over."""
+    from comity.node.client import NodeNotRunningError
+
+    deadline = time.monotonic() + within_s
+    while True:
+        late = time.monotonic() >= deadline
+        try:
+            said: Any = client.status()
+        except NodeNotRunningError:
+            # Whoever waits may have started it a moment ago.
+            if late:
+                raise
+        else:
+            if late or until is None or _reached(said, until):
+                return said
+        time.sleep(POLL_S)
 
 
 def _reached(said: Any, until: str) -> bool:

@@ -29,6 +29,7 @@ VARIABLES: Final = (
     "COMITY_WAIT_S",
 )
 """The variables that make a command the organization's."""
+JOIN: Final = Path(__file__).parents[2] / "docs/join.md"
 DEFINITIONS: Final = "project/definitions.py"
 BRING_BACK: Final = signal.SIGUSR1
 
@@ -42,19 +43,23 @@ def serve(stage: Stage, *, own_view: bool) -> None:
     story = stage.story
     signal.signal(BRING_BACK, _noticed)
     with story.phase("serve", "All nodes are running. Ctrl-C ends them. In another terminal:"):
-        within = program_within(stage, stage.cast.institute, own_view=own_view)
+        programs = [program_within(stage, each, own_view=own_view) for each in stage.cast.organizations]
+        within = program_of(stage, stage.cast.institute)
         _show(stage, "To look at:", _to_look_at(stage, within))
         _show(stage, "To try, one after the other:", _to_try(stage, within))
         story.say(
-            f"Each organization's files are under {stage.cast.place}: node/ is its node's home, assets/ its data."
+            f"Each organization's files are under {stage.cast.place}: node/ is its node's home, assets/ its data. "
+            f"{program_of(stage, stage.cast.north)} COMMAND is a command as Clinic North gives it; the others have "
+            "one, too."
         )
         # The handler of Ctrl-C raises.
         with contextlib.suppress(Interrupted):
             while True:
                 signal.pause()
                 bring_back(stage)
-        # It would run nothing when the demo has ended.
-        within.unlink(missing_ok=True)
+        # They would run nothing when the demo has ended.
+        for each in programs:
+            each.unlink(missing_ok=True)
 
 
 def bring_back(stage: Stage) -> None:
@@ -121,8 +126,17 @@ def _to_try(stage: Stage, within: Path) -> list[tuple[str, str]]:
             "take the Ethics Board's node away instead: enrolment is made, by the votes of the three others",
             f"kill -9 {stage.node(cast.board).pid}",
         ),
+        (
+            "have a fifth organization join, once every node is back: the page says each step",
+            f"less {JOIN}",
+        ),
         pages,
     ]
+
+
+def program_of(stage: Stage, organization: Organization) -> Path:
+    """Where the program lies that runs a command as an organization does."""
+    return stage.cast.place / f"as-{organization.name}"
 
 
 def program_within(stage: Stage, organization: Organization, *, own_view: bool) -> Path:
@@ -136,7 +150,7 @@ def program_within(stage: Stage, organization: Organization, *, own_view: bool) 
         words = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", *words]
         if own_view:
             words = ["nsenter", "--mount", f"--target={os.getpid()}", *words]
-    path = stage.cast.place / f"as-{organization.name}"
+    path = program_of(stage, organization)
     path.write_text(f"#!/bin/sh\n# A command as {organization.title} gives it.\nexec {' '.join(words)}\n")
     path.chmod(0o755)
     return path

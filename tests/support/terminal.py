@@ -1,0 +1,97 @@
+"""A person's terminal: commands as they are typed, by the real programs, in a folder and with what was exported."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from houses import environment
+
+COMMAND_S = 180.0
+"""One command; a Dagster run is the longest."""
+READY_S = 90.0
+STARTS = "comity node start"
+"""It stays in the foreground: whoever types it leaves that terminal to it, and goes on in another one."""
+
+
+@dataclass
+class Terminal:
+    """A shell, as far as people notice. `nodes` run until `close`.
+
+    `within` is what stands before every command: a program that runs it as somebody else.
+    """
+
+    folder: Path
+    within: str = ""
+    exported: list[str] = field(default_factory=list[str])
+    nodes: list[subprocess.Popen[str]] = field(default_factory=list[subprocess.Popen[str]])
+
+    def type(self, command: str, status: int = 0) -> str:
+        """Give a command, and return what it says.
+
+        Args:
+            status: what it has to end with.
+        """
+        if command.startswith("export "):
+            self.exported.append(command)
+            return ""
+        if command.startswith(STARTS) and status == 0:
+            return self._start(command)
+        done = subprocess.run(
+            self._shell(command),
+            cwd=self.folder,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=COMMAND_S,
+        )
+        said = done.stdout + done.stderr
+        assert done.returncode == status, f"{command}\nended with status {done.returncode}:\n{said}"
+        return said
+
+    def _start(self, command: str) -> str:
+        """Start a node, and wait until it says that it is ready."""
+        with (self.folder / "node.log").open("a") as log:
+            node = subprocess.Popen(
+                self._shell(f"exec {command}"),
+                cwd=self.folder,
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+        self.nodes.append(node)
+        assert node.stdout is not None
+        assert select.select([node.stdout], [], [], READY_S)[0], f"{command}\nsays nothing"
+        line = node.stdout.readline()
+        assert "is ready" in line, (command, line)
+        return line
+
+    def _shell(self, command: str) -> list[str]:
+        typed = f"{self.within} {command}" if self.within else command
+        return ["bash", "-c", "\n".join(["set -eu", *self.exported, typed])]
+
+    def close(self) -> None:
+        """End the nodes as Ctrl-C does."""
+        for node in self.nodes:
+            if node.poll() is None:
+                os.killpg(node.pid, signal.SIGINT)
+        for node in self.nodes:
+            node.wait(30)
+            if node.stdout is not None:
+                node.stdout.close()
+
+
+def _environment() -> dict[str, str]:
+    """Of the own settings nothing but where programs are: those of this environment first."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return environment(PATH=path, COLUMNS="200", NO_COLOR="1", DAGSTER_DISABLE_TELEMETRY="1")
