@@ -254,13 +254,13 @@ def status(
     """How the node is: whom it reaches, whether a decision can come about, and what is open."""
     from comity.node.signing_hand import Hand
 
-    said = _status(Hand.of(home).reader(), until, within if until is not None else 0.0)
+    said = awaited_status(Hand.of(home).reader(), until, within if until is not None else 0.0)
     show(said, as_json, lambda out: _say_status(out, said))
     if until is not None and not _reached(said, until):
         raise typer.Exit(NEGATIVE)
 
 
-def _status(client: NodeClient, until: str | None, within_s: float) -> Any:
+def awaited_status(client: NodeClient, until: str | None, within_s: float) -> Any:
     """What the node says of itself, once that is what is waited for or the time is over."""
     from comity.node.client import NodeNotRunningError
 
