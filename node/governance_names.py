@@ -69,8 +69,7 @@ def _column_warnings(document: TomlDocument) -> Iterator[NameWarning]:
     """Columns that no asset of the policy is known to have, where it says what its assets have."""
     known: list[str] = []
     for index, asset in enumerate(document.values.get("assets", ())):
-        listed = asset.get("columns", ())
-        columns = [*listed] if isinstance(listed, dict) else [each["name"] for each in listed]
+        columns = _columns_of(asset)
         known += columns
         rows_by = asset.get("rows_by", "")
         if rows_by and columns and rows_by not in columns:
@@ -83,6 +82,12 @@ def _column_warnings(document: TomlDocument) -> Iterator[NameWarning]:
                 key = ("purposes", index, "columns")
                 message = f"no asset is listed with a column {name}"
                 yield _warning(document, key, "unknown_column", message, _nearest(name, known))
+
+
+def _columns_of(asset: dict[str, Any]) -> list[str]:
+    """The names of an asset's columns, in either form of the list."""
+    listed: Any = asset.get("columns", ())
+    return [each if isinstance(each, str) else each["name"] for each in listed]
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

@@ -95,7 +95,7 @@ def free_ports(count: int) -> list[str]:
 @pytest.mark.slow
 def test_a_coalition_of_two_from_help_texts_alone(place: Path) -> None:
     terminal, screen = Terminal(place), Screen()
-    filled = dict(zip(("4101", "4102"), free_ports(2), strict=True))
+    filled: dict[str, str] = dict(zip(("4101", "4102"), free_ports(2), strict=True))
     try:
         for step in steps_of(PAGE.read_text()):
             assert isinstance(step, Typed)
