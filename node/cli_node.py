@@ -177,10 +177,8 @@ def start(
 ) -> None:
     """Run the node in the foreground until it is interrupted (Ctrl-C). Prints one line when it is ready.
 
-    In another terminal `comity node status` says whom it reaches.
-
     With `--json` that line is an object with `ready`, `address` and `socket`. The log is one JSON object per
-    line and holds no bodies, tokens or keys.
+    line and holds no bodies, tokens or keys. In another terminal `comity node status` says whom it reaches.
     """
     import sys
 
