@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any, Final
 
 from comity.protocol.errors import ComityError
-from demo_main import phases_faults, phases_work
+from demo_main import phases_absence, phases_faults, phases_work
 from demo_main.accounts import choose_accounts
 from demo_main.commands import Commands, program
 from demo_main.doors import open_doors
@@ -42,9 +42,13 @@ PHASES_AFTER: Final = (
     phases_work.delegate,
     phases_faults.export,
     phases_faults.tamper,
-    phases_faults.lose_board,
-    phases_faults.lose_north,
-    phases_faults.bring_north_back,
+    phases_faults.replay,
+    phases_absence.lose_board,
+    phases_absence.revoke,
+    phases_absence.bring_board_back,
+    phases_absence.lose_north,
+    phases_absence.lose_two,
+    phases_absence.bring_both_back,
 )
 
 

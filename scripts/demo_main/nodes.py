@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from comity.node.client import NodeClient, NodeError
-from comity.protocol.limits import START_MARGIN_S
 from demo_main.organizations import Organization
 from demo_main.processes import DemoError, Running, Supervisor
 
@@ -107,15 +106,15 @@ class Node:
         until(connected, MEET_S, f"the node of {self.organization.title} to reach {', '.join(members)}")
 
     def wait_until_voting(self) -> None:
-        """Wait until a node that was started again votes: what it may have forgotten lies then in the past.
+        """Wait until a node that was started again votes: what it may have forgotten lies then in the past, and it
+        has gone through what a quorum's others hold.
 
         Raises:
             DemoError: it does not in time.
         """
 
         def votes() -> bool:
-            said = self.client().status()
-            return bool(said["now"] > said["started"] + START_MARGIN_S)
+            return bool(self.client().status()["votes"])
 
         until(votes, MEET_S, f"the node of {self.organization.title} to vote")
 

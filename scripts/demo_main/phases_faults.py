@@ -1,23 +1,20 @@
-"""What may go wrong: a file that was tampered with, members that are down, and a stranger who checks it all."""
+"""What may go wrong with what travels: a stranger checks a bundle, and two wrong files are put in a partner's place."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from typing import Any, Final
+from typing import Any
 
+from comity.dagster_bridge.files import sidecar_of
 from demo_main.lineage import read_lineage
-from demo_main.phases_work import require_made
+from demo_main.patients import corrected
+from demo_main.phases_work import require_made, spelled
 from demo_main.pictures import draw_curves, draw_lineage
-from demo_main.processes import DemoError, Finished
+from demo_main.processes import Finished
 from demo_main.stage import Stage
-from demo_main.tampering import one_value_changed
+from demo_main.tampering import older_in_place, one_value_changed
 
-DEFERRED_WAIT_S: Final = "8"
-"""How long the institute's step waits: longer than votes are waited for (5 s), so that it sees who is silent."""
-GOES_ON_S: Final = 90.0
-"""Until an intent goes on after the owner that it waited for is back."""
-SILENT: Final = "silent"
 
 
 def export(stage: Stage) -> None:
@@ -94,7 +91,7 @@ def tamper(stage: Stage) -> None:
         causes = failure.get("comity/causes", [])
         story.say(
             f"{path.parent.name}/{path.name}, row {change.row}: {change.column} {change.before} became {change.after}; "
-            f"the institute's read -> {failure.get('comity/outcome')}: {_spelled(causes)}"
+            f"the institute's read -> {failure.get('comity/outcome')}: {spelled(causes)}"
         )
         intent = stage.intent(failure["comity/intent"])
         again = stage.make("make_enrolment")
@@ -119,107 +116,45 @@ def tamper(stage: Stage) -> None:
         )
 
 
-def _spelled(terms: list[dict[str, Any]]) -> str:
-    return "; ".join(term["message"] or term["code"] for term in terms)
-
-
-def lose_board(stage: Stage) -> None:
-    """One of four members is down: the others decide without its vote."""
+def replay(stage: Stage) -> None:
+    """A partner's file of before is put in place of its newest: genuine bytes, and not those that were decided on."""
     cast, story = stage.cast, stage.story
-    with story.phase("one_down", "The Ethics Board's node is killed; the others decide without its vote"):
-        board = stage.node(cast.board)
-        pid = board.pid
-        board.kill()
-        run = stage.make("make_enrolment")
-        require_made(run, "enrolment")
-        said = run.made["enrolment"]
-        permit = stage.decision(cast.institute, said["comity/permit"])
-        voters = {vote["member"] for vote in permit["votes"]}
-        votes = stage.intent(said["comity/intent"])["votes"]
-        story.say(
-            f"process {pid} is gone; enrolment -> {said['comity/outcome']} with {len(voters)} votes: "
-            f"{', '.join(sorted(cast.titles[member] for member in voters))}; "
-            f"{cast.board.title}: {votes[cast.board.member]}"
-        )
+    with story.phase(
+        "replay", "Clinic South corrects a follow-up and releases again; its older file is put back in place"
+    ):
+        path = cast.exchange / cast.south.member / "released.parquet"
+        older, beside = path.read_bytes(), sidecar_of(path).read_bytes()
+        registry = cast.south.place / "registry" / "patients.csv"
+        rows, said_of_it = corrected(registry)
+        cast.south.account.file(registry, rows.to_csv(index=False).encode())
+        newer = stage.worker(cast.south).run("release")
+        require_made(newer, "patients", "released")
+        with older_in_place(path, older, sidecar_of(path), beside) as change:
+            run = stage.make("make_enrolment")
+        failure = run.failure()
+        causes = failure.get("comity/causes", [])
+        story.say(f"{said_of_it}; released again, and the older file put back with all that vouched for it")
+        story.say(f"the institute's read -> {failure.get('comity/outcome')}: {spelled(causes)}")
+        again = stage.make("make_enrolment")
+        require_made(again, "enrolment")
+        said = again.made["enrolment"]
+        read = [each["actuation"] for each in said["comity/inputs"]]
+        story.say(f"with the newest in place: enrolment -> {said['comity/outcome']}, under the same intent")
         story.claim(
-            "decided_with_one_member_down",
+            "replayed_input_refused",
             {
-                "the board is down": not board.up,
-                "the others decided": voters == {cast.north.member, cast.south.member, cast.institute.member},
+                "the files differ": change.differ,
+                "nothing was made": run.status == "FAILURE" and not run.made,
+                "because it is another generation": "lineage_of_another" in run.codes("comity/causes"),
+                "of that very input": failure.get("comity/input") == f"{cast.south.member}/released",
+                "then the same intent": said["comity/intent"] == failure.get("comity/intent"),
+                "from the newest": newer.made["released"]["comity/record"] in read,
             },
             records={
                 "intent": said["comity/intent"],
                 "permit": said["comity/permit"],
                 "actuation": said["comity/record"],
-            }
-            | {f"vote_{vote['member']}": vote["vote"] for vote in permit["votes"]},
-            runs={"decided": run.id},
-        )
-
-
-def lose_north(stage: Stage) -> None:
-    """A live owner is down: the others are enough for a quorum, and it is deferred, naming the owner."""
-    cast, story = stage.cast, stage.story
-    with story.phase(
-        "owner_down", "The Ethics Board is back; Clinic North's node is killed, whose consent is live"
-    ):
-        board = stage.node(cast.board)
-        board.start()
-        board.wait_until_ready()
-        stage.node(cast.institute).wait_until_connected(*(each.member for each in cast.organizations))
-        board.wait_until_voting()
-        stage.look_at_decisions()
-        stage.node(cast.north).kill()
-        run = stage.make("make_enrolment", COMITY_WAIT_S=DEFERRED_WAIT_S)
-        failure = run.failure()
-        needs = failure.get("comity/needs", [])
-        owners = [need["parameters"].get("member") for need in needs if need["code"] == "consent"]
-        votes = failure.get("comity/votes", {})
-        standing = stage.intent(failure["comity/intent"])["standing"]
-        others = sorted(each.member for each in (cast.south, cast.institute, cast.board))
-        supporting = sorted(member for member, mode in votes.items() if mode in ("execute", "restrict"))
-        story.say(
-            f"enrolment -> {failure.get('comity/outcome')} although {len(supporting)} of {len(votes)} support it "
-            f"({', '.join(cast.titles[m] for m in supporting)}): {_spelled(needs)}"
-        )
-        story.claim(
-            "live_owner_deferred",
-            {
-                "nothing was made": run.status == "FAILURE" and not run.made,
-                "deferred": (failure.get("comity/outcome"), standing) == ("defer", "deferred"),
-                "the owner is named": owners == [cast.north.member],
-                "all others support it": supporting == others,
+                "newest": newer.made["released"]["comity/record"],
             },
-            records={"intent": failure.get("comity/intent", "")},
-            runs={"deferred": run.id},
+            runs={"released": newer.id, "refused": run.id, "restored": again.id},
         )
-
-
-def bring_north_back(stage: Stage) -> None:
-    """The owner is back, and the intent goes on by itself."""
-    cast, story = stage.cast, stage.story
-    with story.phase("owner_back", "Clinic North's node is back; the deferred intent goes on by itself"):
-        waiting = [row["intent"] for row in stage.node(cast.institute).client().waiting()]
-        if not waiting:
-            raise DemoError("nothing waits at the institute")
-        north = stage.node(cast.north)
-        north.start()
-        north.wait_until_ready()
-        answer = stage.node(cast.institute).client("bridge").step(waiting[0], GOES_ON_S)
-        run = stage.make("make_enrolment")
-        require_made(run, "enrolment")
-        said = run.made["enrolment"]
-        story.say(
-            f"enrolment -> {answer.outcome} under the same intent {waiting[0][:16]}; run again, it is made"
-        )
-        story.claim(
-            "owner_back_executed",
-            {"the same intent": said["comity/intent"] == waiting[0]},
-            records={
-                "intent": waiting[0],
-                "permit": said["comity/permit"],
-                "actuation": said["comity/record"],
-            },
-            runs={"executed": run.id},
-        )
-        stage.look_at_decisions()

@@ -172,7 +172,7 @@ def pool(stage: Stage) -> None:
         waiting = {row["intent"]: row for row in stage.node(cast.institute).client().waiting()}
         needs = failure["comity/needs"]
         story.say(
-            f"pooled -> defer; it needs {_spelled(needs)}. The run has failed and says so; nothing was made."
+            f"pooled -> defer; it needs {spelled(needs)}. The run has failed and says so; nothing was made."
         )
         away = cast.officer.organization
         approval = stage.comity(
@@ -213,7 +213,8 @@ def key_ids(place: Path) -> set[str]:
     return {key_id(load_public(companion(path))).hex() for path in place.rglob("*.pem")}
 
 
-def _spelled(terms: list[dict[str, Any]]) -> str:
+def spelled(terms: list[dict[str, Any]]) -> str:
+    """Causes or needs in words."""
     return "; ".join(term["message"] or f"{term['code']} {term['parameters']}" for term in terms)
 
 
@@ -270,7 +271,7 @@ def delegate(stage: Stage) -> None:
     with story.phase(
         "agent", "An agent of the institute works under an operator's delegation, with its own key"
     ):
-        inside = _as_agent(stage, "make_events_by_ecog", "drafts/events_by_ecog")
+        inside = as_agent(stage, "make_events_by_ecog", "drafts/events_by_ecog")
         require_made(inside, "drafts/events_by_ecog")
         said = inside.made["drafts/events_by_ecog"]
         asked = stage.record(cast.institute, said["comity/intent"])["body"]
@@ -294,7 +295,7 @@ def delegate(stage: Stage) -> None:
             },
             runs={"admitted": inside.id},
         )
-        outside = _as_agent(stage, "make_survival", "survival")
+        outside = as_agent(stage, "make_survival", "survival")
         failure = outside.failure()
         causes = failure.get("comity/causes", [])
         bound: dict[str, Any] = next((c["parameters"] for c in causes if c["code"] == "credential_bound"), {})
@@ -317,7 +318,7 @@ def delegate(stage: Stage) -> None:
         )
 
 
-def _as_agent(stage: Stage, job: str, asset: str) -> Run:
+def as_agent(stage: Stage, job: str, asset: str) -> Run:
     """A run that the agent asks for: it names the run, and signs a launch ticket for it with its own key."""
     cast = stage.cast
     run = str(uuid.uuid4())

@@ -28,6 +28,8 @@ class Stage:
         credentials: ids of the people's and the agent's credentials, by their path.
         transitions: ids of the clinics' transitions, by member.
         survival: the actuation of `survival`.
+        revocation: the record that takes the agent's credential back.
+        held: the intent that no quorum was in reach for.
         direct, fits: the estimates made without Comity, and through it.
     """
 
@@ -44,6 +46,8 @@ class Stage:
     transitions: dict[str, str] = field(default_factory=dict[str, str])
     rows_released: int = 0
     survival: str = ""
+    revocation: str = ""
+    held: str = ""
     direct: Fits = field(default_factory=dict[tuple[str, str, float], float])
     fits: Fits = field(default_factory=dict[tuple[str, str, float], float])
 

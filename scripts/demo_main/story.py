@@ -21,11 +21,15 @@ CLAIMS: Final = (
     "owners_released",
     "agent_admitted",
     "agent_refused",
+    "bundle_verified",
     "tampered_input_refused",
+    "replayed_input_refused",
     "decided_with_one_member_down",
+    "revocation_refused",
+    "caught_up",
     "live_owner_deferred",
     "owner_back_executed",
-    "bundle_verified",
+    "held_then_executed",
 )
 """What has to be observed for the demo to succeed."""
 

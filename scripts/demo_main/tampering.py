@@ -1,4 +1,4 @@
-"""What a partner, or whoever can write to the shared folder, might do to a file: change one value in it."""
+"""What a partner, or whoever can write to the shared folder, might do to a file: change a value, or put back an older one."""
 
 from __future__ import annotations
 
@@ -43,3 +43,27 @@ def one_value_changed(path: Path, column: str) -> Generator[Tampering]:
         yield Tampering(path, column, row, before.item(), after.item(), readable)
     finally:
         path.write_bytes(original)
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """An older file in place of a newer one. `differ` says whether their bytes do."""
+
+    path: Path
+    differ: bool
+
+
+@contextmanager
+def older_in_place(path: Path, older: bytes, sidecar: Path, beside: bytes) -> Generator[Replay]:
+    """Put a file of before in place, with the sidecar that lay beside it, and restore both in the end.
+
+    Both keep their owner and mode.
+    """
+    newest, vouching = path.read_bytes(), sidecar.read_bytes()
+    try:
+        path.write_bytes(older)
+        sidecar.write_bytes(beside)
+        yield Replay(path, older != newest)
+    finally:
+        path.write_bytes(newest)
+        sidecar.write_bytes(vouching)
