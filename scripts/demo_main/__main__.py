@@ -20,6 +20,7 @@ from typing import Any, Final
 from comity.protocol.errors import ComityError
 from demo_main import phases_absence, phases_faults, phases_work
 from demo_main.accounts import choose_accounts
+from demo_main.auditing import Audit, audit
 from demo_main.commands import Commands, program
 from demo_main.doors import open_doors
 from demo_main.founding import found
@@ -63,6 +64,7 @@ def main() -> int:
     place = _place(arguments.keep)
     outcome: dict[str, Any] = {}
     problem = ""
+    audited = Audit()
     try:
         outcome = play(place, story, supervisor, hold=arguments.serve)
     except Interrupted:
@@ -73,16 +75,25 @@ def main() -> int:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         supervisor.end_all()
+        if not problem:
+            # When nothing runs any more, and before anything is removed.
+            audited = audit(place)
+            problem = audited.problem or _disagreement(audited, story)
         results = _clean_up(place, keep=arguments.keep is not None, finished=not problem)
     if problem:
-        print(f"\nthe demo has ended early: {problem}", file=out, flush=True)
-    _conclude(story, results, out, arguments.keep, problem)
-    summary = summarize(story, outcome, results, problem)
+        print(f"\nthe demo has failed: {problem}", file=out, flush=True)
+    _conclude(story, audited, results, out, arguments.keep, problem)
+    summary = summarize(story, audited, outcome, results, problem)
     if arguments.json:
         print(json.dumps(summary), flush=True)
     if problem == "interrupted":
         return INTERRUPTED_STATUS
-    return 0 if story.complete and not problem else 1
+    return 0 if story.complete and all(audited.claims.values()) and not problem else 1
+
+
+def _disagreement(audited: Audit, story: Story) -> str:
+    found = audited.disagreements(story.claims)
+    return f"demo and audit disagree: {'; '.join(found)}" if found else ""
 
 
 def read_arguments() -> argparse.Namespace:
@@ -184,7 +195,7 @@ def _clean_up(place: Path, *, keep: bool, finished: bool) -> Path:
     return results
 
 
-def _conclude(story: Story, results: Path, out: Any, keep: Path | None, problem: str) -> None:
+def _conclude(story: Story, audited: Audit, results: Path, out: Any, keep: Path | None, problem: str) -> None:
     """The end, for people."""
     missing = list(story.missing())
     print(f"\n{story.seconds:7.1f} s  ", end="", file=out)
@@ -192,6 +203,12 @@ def _conclude(story: Story, results: Path, out: Any, keep: Path | None, problem:
         print(f"not observed: {', '.join(name.replace('_', ' ') for name in missing)}", file=out)
     else:
         print("everything was observed", file=out)
+    if audited.claims:
+        shown = sum(audited.claims.values())
+        print(
+            f"          the audit: {shown} of {len(audited.claims)} claims are shown by what was left behind alone",
+            file=out,
+        )
     if results.exists():
         for path in sorted(results.iterdir()):
             print(f"          {path}", file=out)
@@ -205,21 +222,32 @@ def _conclude(story: Story, results: Path, out: Any, keep: Path | None, problem:
 def _say_what_next(results: Path, out: Any) -> None:
     verify = f"{program('comity')} verify {results / 'survival.bundle'} --roots {results / 'roots.toml'}"
     print("\n          What next?", file=out)
+    kept = f"{ROOT / 'scripts/demo'} --keep DIR && {ROOT / 'scripts/demo-audit'} DIR"
     for what, how in (
         ("verify the lineage yourself, with neither node nor network", verify),
+        ("keep everything, and see what shows each claim", kept),
         ("ask the nodes while they run, and take one away", f"{ROOT / 'scripts/demo'} --serve"),
         ("found a coalition, and govern a project of your own", f"{ROOT / 'README.md'}, In your own project"),
     ):
         print(f"          {what}:\n              {how}", file=out)
 
 
-def summarize(story: Story, outcome: dict[str, Any], results: Path, problem: str) -> dict[str, Any]:
-    """The last line. `bundle` and `roots` are null where the demo has ended before they were made."""
+def summarize(
+    story: Story, audited: Audit, outcome: dict[str, Any], results: Path, problem: str
+) -> dict[str, Any]:
+    """The last line: the claims, and the proof of each, are the audit's; `observed` is what the demo itself saw.
+
+    `bundle` and `roots` are null where the demo has ended before they were made.
+    """
     claimed = (
         "deferred_then_executed",
         "decided_with_one_member_down",
         "live_owner_deferred",
+        "held_then_executed",
+        "caught_up",
+        "revocation_refused",
         "tampered_input_refused",
+        "replayed_input_refused",
         "agent_admitted",
         "agent_refused",
         "curves_equal",
@@ -228,15 +256,16 @@ def summarize(story: Story, outcome: dict[str, Any], results: Path, problem: str
     files = {"bundle": results / "survival.bundle", "roots": results / "roots.toml"}
     return {
         **outcome,
-        **{name: story.claims.get(name, False) for name in claimed},
-        "claims": dict(story.claims),
+        **{name: audited.claims.get(name, False) for name in claimed},
+        "claims": dict(audited.claims),
+        "observed": dict(story.claims),
         **{name: str(path) if path.exists() else None for name, path in files.items()},
         "seconds": round(story.seconds, 1),
         "phases": [
             {"name": phase.name, "title": phase.title, "seconds": round(phase.seconds, 1), "said": phase.said}
             for phase in story.phases
         ],
-        "proof": {name: proof.as_json() for name, proof in story.proofs.items()},
+        "proof": dict(audited.proof),
         **({"problem": problem} if problem else {}),
     }
 

@@ -106,8 +106,9 @@ class Node:
         until(connected, MEET_S, f"the node of {self.organization.title} to reach {', '.join(members)}")
 
     def wait_until_voting(self) -> None:
-        """Wait until a node that was started again votes: what it may have forgotten lies then in the past, and it
-        has gone through what a quorum's others hold.
+        """Wait until a node that was started again votes.
+
+        What it may have forgotten lies then in the past, and it has gone through what a quorum's others hold.
 
         Raises:
             DemoError: it does not in time.

@@ -5,6 +5,7 @@ In between a credential is revoked, which whoever is away learns of when it retu
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from comity.node.client import NotPermittedError, StartForm
@@ -64,9 +65,7 @@ def _made_under(said: Any) -> dict[str, str]:
 def revoke(stage: Stage) -> None:
     """The agent's credential is revoked: what it was permitted and has not begun is refused, and all that it asks."""
     cast, story = stage.cast, stage.story
-    with story.phase(
-        "revoke", "While the Ethics Board is away, the operator revokes the agent's credential"
-    ):
+    with story.phase("revoke", "While the Ethics Board is away, the operator revokes the agent's credential"):
         with one_value_changed(cast.institute.assets / "pooled.parquet", "time"):
             stopped = as_agent(stage, DRAFT_JOB, DRAFT)
         intent = str(stopped.failure().get("comity/intent", ""))
@@ -202,7 +201,9 @@ def lose_north(stage: Stage) -> None:
 def lose_two(stage: Stage) -> None:
     """Two of four are down: no quorum is in reach, and what is asked for is held, naming both."""
     cast, story = stage.cast, stage.story
-    with story.phase("two_down", "The Ethics Board's node is killed too: two of four, and no quorum in reach"):
+    with story.phase(
+        "two_down", "The Ethics Board's node is killed too: two of four, and no quorum in reach"
+    ):
         stage.node(cast.board).kill()
         run = stage.make(DRAFT_JOB, COMITY_WAIT_S=ABSENT_WAIT_S)
         failure = run.failure()
@@ -210,13 +211,11 @@ def lose_two(stage: Stage) -> None:
         votes = failure.get("comity/votes", {})
         away = sorted((cast.north.member, cast.board.member))
         words = ("waiting", "--home", cast.institute.home)
-        waiting = next(
+        waiting: dict[str, Any] = next(
             (row for row in stage.comity(cast.institute, *words) if row["intent"] == stage.held),
             {"standing": "", "votes": {}, "goes_on_by_itself": False},
         )
-        said = stage.commands.run(
-            cast.institute.account, cast.institute.place, "comity", *words
-        ).output
+        said = stage.commands.run(cast.institute.account, cast.institute.place, "comity", *words).output
         silent = sorted(member for member, mode in waiting["votes"].items() if mode == "silent")
         story.say(
             f"{DRAFT} -> {failure.get('comity/outcome')}: {len(votes) - len(silent)} votes of 3; `comity waiting` "
@@ -238,7 +237,9 @@ def lose_two(stage: Stage) -> None:
 def bring_both_back(stage: Stage) -> None:
     """The owner and the quorum are back, and both intents go on by themselves."""
     cast, story = stage.cast, stage.story
-    with story.phase("both_back", "Both nodes are back; what was deferred and what was held go on by themselves"):
+    with story.phase(
+        "both_back", "Both nodes are back; what was deferred and what was held go on by themselves"
+    ):
         waiting = [row["intent"] for row in stage.node(cast.institute).client().waiting()]
         deferred = next((intent for intent in waiting if intent != stage.held), "")
         if stage.held not in waiting or not deferred:
@@ -247,14 +248,17 @@ def bring_both_back(stage: Stage) -> None:
             stage.node(organization).start()
         for organization in (cast.north, cast.board):
             stage.node(organization).wait_until_ready()
+        bridge = stage.node(cast.institute).client("bridge")
+        # Both before anything is run again: then it was no run that asked.
+        outcomes = {intent: str(bridge.step(intent, GOES_ON_S).outcome) for intent in (deferred, stage.held)}
+        _wait_for_the_next_second(stage, outcomes)
         for intent, job, asset, claim in (
             (deferred, "make_enrolment", "enrolment", "owner_back_executed"),
             (stage.held, DRAFT_JOB, DRAFT, "held_then_executed"),
         ):
-            answer = stage.node(cast.institute).client("bridge").step(intent, GOES_ON_S)
             run = stage.make(job)
             require_made(run, asset)
-            _went_on(stage, claim, intent, run, asset, str(answer.outcome))
+            _went_on(stage, claim, intent, run, asset, outcomes[intent])
         stage.look_at_decisions()
 
 
@@ -267,3 +271,13 @@ def _went_on(stage: Stage, claim: str, intent: str, run: Run, asset: str, outcom
         records=_made_under(said),
         runs={"executed": run.id},
     )
+
+
+def _wait_for_the_next_second(stage: Stage, intents: Iterable[str]) -> None:
+    """A permit's time is a whole second. A run that begins in a later one has not asked for it, as everybody sees."""
+    client = stage.node(stage.cast.institute).client()
+    newest = max(
+        (row["t"] for row in client.decisions() if row["intent"] in set(intents)),
+        default=0,
+    )
+    until(lambda: bool(client.status()["now"] > newest), MEET_S, "the next second")

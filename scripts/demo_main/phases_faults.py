@@ -16,7 +16,6 @@ from demo_main.stage import Stage
 from demo_main.tampering import older_in_place, one_value_changed
 
 
-
 def export(stage: Stage) -> None:
     """The lineage of `survival` as a bundle, checked by somebody who has nothing else but the roots."""
     cast, story = stage.cast, stage.story

@@ -1,4 +1,7 @@
-"""What a partner, or whoever can write to the shared folder, might do to a file: change a value, or put back an older one."""
+"""What a partner, or whoever can write to the shared folder, might do to a file.
+
+They change a value in it, or put back an older one.
+"""
 
 from __future__ import annotations
 
