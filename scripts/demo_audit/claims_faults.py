@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from comity.protocol.outcome import Mode
 from demo_audit.artefacts import AuditError
@@ -24,8 +24,8 @@ from demo_audit.evidence import (
 from demo_audit.findings import Finding, any_of
 from demo_audit.stores import AnyRecord, Store
 
-DRAFT = "drafts/events_by_ecog"
-DRAFT_JOB = "make_events_by_ecog"
+DRAFT: Final = "drafts/events_by_ecog"
+DRAFT_JOB: Final = "make_events_by_ecog"
 
 
 def _released(evidence: Evidence) -> str:

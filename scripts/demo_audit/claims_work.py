@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 from pyarrow.lib import ArrowException
@@ -48,9 +48,13 @@ from demo_main.patients import (
     released_directly,
 )
 
-EQUAL = 1e-9
-OFFICER_CLASS = "data-protection-officer"
-DRAFT = "drafts/events_by_ecog"
+EQUAL: Final = 1e-9
+OFFICER_CLASS: Final = "data-protection-officer"
+DRAFT: Final = "drafts/events_by_ecog"
+REGISTERED: Final = frozenset({"inst", "time", "status", "sex", "ph.ecog", "age"})
+"""Columns of a registry that what is released is computed from."""
+ESTIMATED: Final = frozenset({"statistic", "of", "time", "value"})
+"""Columns of survival."""
 
 
 def homes_private(evidence: Evidence) -> Finding:
@@ -79,23 +83,36 @@ def homes_private(evidence: Evidence) -> Finding:
     return Finding(seen)
 
 
-def _table(data: bytes, what: Path) -> pd.DataFrame:
+def _content(path: Path, made: Made) -> bytes:
+    """A file that is what was made. Nothing else is parsed.
+
+    Raises:
+        AuditError: there is none, or it is not what was made.
+    """
+    data = read_file(path)
+    if (hashlib.sha256(data).digest(), len(data)) != (made.content.digest, made.content.size):
+        raise AuditError(f"{path} is not what {made.actuation.member} made")
+    return data
+
+
+def _table(path: Path, made: Made) -> pd.DataFrame:
     try:
-        return pd.read_parquet(io.BytesIO(data))
+        return pd.read_parquet(io.BytesIO(_content(path, made)))
     except (ArrowException, ValueError, OSError) as exc:
-        raise AuditError(f"{what}: no table: {exc}") from exc
-
-
-def _registry(clinic: Organization) -> pd.DataFrame:
-    path = clinic.place / "registry" / "patients.csv"
-    try:
-        return pd.read_csv(io.BytesIO(read_file(path)))
-    except ValueError as exc:
         raise AuditError(f"{path}: no table: {exc}") from exc
 
 
-def _is_content(data: bytes, made: Made) -> bool:
-    return (hashlib.sha256(data).digest(), len(data)) == (made.content.digest, made.content.size)
+def _registry(clinic: Organization) -> pd.DataFrame:
+    """A clinic's own registry, which nobody has signed."""
+    path = clinic.place / "registry" / "patients.csv"
+    try:
+        registry = pd.read_csv(io.BytesIO(read_file(path)))
+    except ValueError as exc:
+        raise AuditError(f"{path}: no table: {exc}") from exc
+    numbers = set(registry.select_dtypes("number").columns)
+    if not numbers >= REGISTERED:
+        raise AuditError(f"{path}: no numbers in {', '.join(sorted(REGISTERED - numbers))}")
+    return registry
 
 
 def executed(evidence: Evidence) -> Finding:
@@ -105,12 +122,12 @@ def executed(evidence: Evidence) -> Finding:
         if not all_made:
             raise AuditError(f"{clinic.title} has no run that made patients")
         newest = all_made[-1]
-        data = read_file(clinic.assets / "patients.parquet")
+        whole = _content(clinic.assets / "patients.parquet", newest)
         away = [path.name for path in files_below(evidence.cast.exchange) if path.name.startswith("patients")]
         seen = {
             "permitted whole": all(made.claim.mode is Mode.EXECUTE for made in all_made),
             "all rows": all(made.content.rows == len(_registry(clinic)) for made in all_made),
-            "the file at home is what was made": _is_content(data, newest),
+            "the file at home is what was made": bool(whole),
             "at home only": not away,
         }
         return Finding(seen, newest.records(clinic.name), {clinic.name: newest.run.id})
@@ -126,7 +143,7 @@ def restricted(evidence: Evidence) -> Finding:
             raise AuditError(f"{clinic.title} has no run that made released")
         newest = all_made[-1]
         path = evidence.cast.exchange / clinic.member / "released.parquet"
-        data, registry = read_file(path), _registry(clinic)
+        table, registry = _table(path, newest), _registry(clinic)
         expected = released_directly(registry).reset_index(drop=True)
         kept_out = [
             row for row in store.withheld if (row.intent, row.asset) == _slot(newest) and row.column == "inst"
@@ -134,8 +151,7 @@ def restricted(evidence: Evidence) -> Finding:
         seen = {
             "permitted in part": all(made.claim.mode is Mode.RESTRICT for made in all_made),
             "the studied columns": all(made.content.columns == STUDIED for made in all_made),
-            "the file that partners read is what was made": _is_content(data, newest),
-            "the right rows": _table(data, path).equals(expected),
+            "the right rows in the file that partners read": table.equals(expected),
             "what is withheld": sum(row.rows for row in kept_out)
             == newest.said.get("comity/rows_withheld")
             == len(registry) - len(expected),
@@ -169,7 +185,9 @@ def deferred_then_executed(evidence: Evidence) -> Finding:
         seen = {
             "the first run made nothing": made_nothing(run),
             "the same intent": made.intent.id == intent.id,
-            "no permit before the approval": permits_of(store, intent.id)[0].body.t >= approval.header.at,
+            "no permit before the approval": all(
+                permit.body.t >= approval.header.at for permit in permits_of(store, intent.id)
+            ),
             "approved by another organization": approval.member == cast.officer.organization.member,
             "by its officer": credential.body.subject == cast.officer.spiffe
             and OFFICER_CLASS in credential.body.classes
@@ -189,14 +207,15 @@ def _survival(evidence: Evidence) -> list[Made]:
 
 def curves_equal(evidence: Evidence) -> Finding:
     path = evidence.cast.institute.assets / "survival.parquet"
-    data = read_file(path)
 
     def look(made: Made) -> Finding:
-        fits = fits_of_table(_table(data, path))
+        table = _table(path, made)
+        if not set(table.columns) >= ESTIMATED:
+            raise AuditError(f"{path}: no table of estimates")
+        fits = fits_of_table(table)
         patients = all_patients()
         rows = pd.concat([released_directly(clinic_patients(patients, own)) for own in (NORTH, SOUTH)])
         seen = {
-            "the file is what was made": _is_content(data, made),
             "equal to 1e-9": greatest_difference(fits, fit_directly(rows)) <= EQUAL,
         }
         return Finding(seen, made.records("survival"), {"survival": made.run.id})
@@ -209,8 +228,10 @@ def owners_released(evidence: Evidence) -> Finding:
     clinics = {cast.north.member, cast.south.member}
 
     def look(made: Made) -> Finding:
-        (source,) = inputs_of(made.intent)
-        pooled = store.find(source, "actuation")
+        read = sorted(inputs_of(made.intent))
+        if len(read) != 1:
+            raise AuditError(f"survival was made from {len(read)} inputs, not from pooled alone")
+        pooled = store.find(read[0], "actuation")
         state = pooled.header.governance
         released = {
             record.member: record.id.hex()
@@ -222,7 +243,7 @@ def owners_released(evidence: Evidence) -> Finding:
             "both have signed a transition that the decision relied on": clinics <= set(released),
             "survival is the institute's": made.owners == (cast.institute.member,),
         }
-        records = {"pooled_actuation": source.hex(), "survival_actuation": made.actuation.id.hex()}
+        records = {"pooled_actuation": pooled.id.hex(), "survival_actuation": made.actuation.id.hex()}
         records |= {f"transition_{member}": record for member, record in released.items()}
         return Finding(seen, records, {"survival": made.run.id})
 

@@ -1,16 +1,20 @@
 """Dagster's event logs of an organization, read through Dagster's own API from a copy of its storage.
 
+What the bridge wrote into them is brought into its form here: a log may say anything.
+
 The organization's `dagster.yaml` is left behind: it names classes that Dagster would import.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import dagster as dg
+import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
 from demo_audit.artefacts import AuditError, copied, files_below
@@ -20,6 +24,21 @@ from demo_main.runs import Run
 RUNS_MAX: Final = 500
 """Runs of one organization: a demo makes some twenty."""
 _YAML: Final = "telemetry:\n  enabled: false\n"
+
+
+class LoggedTerm(msgspec.Struct, frozen=True):
+    """A cause or a need, as the bridge writes it."""
+
+    code: str
+    parameters: dict[str, int | str] = {}  # msgspec copies it
+
+
+_FORMS: Final[Mapping[str, Any]] = {
+    "comity/causes": list[LoggedTerm],
+    "comity/needs": list[LoggedTerm],
+    "comity/votes": dict[str, str],
+}
+"""The metadata that claims look into, and what is believed to be there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,5 +72,20 @@ def _runs(instance: dg.DagsterInstance) -> tuple[LoggedRun, ...]:
     for record in records:
         said = read_run(instance, record.dagster_run.run_id)
         at = record.create_timestamp.timestamp()
-        found.append(LoggedRun(said["run"], said["job"], said["status"], said["made"], said["failed"], at))
+        made = {asset: _formed(each) for asset, each in said["made"].items()}
+        failed = {
+            step: {**each, "metadata": _formed(each["metadata"])} for step, each in said["failed"].items()
+        }
+        found.append(LoggedRun(said["run"], said["job"], said["status"], made, failed, at))
     return tuple(found)
+
+
+def _formed(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata in which what claims look into has the form that the bridge gives it. What has another is left out."""
+    formed = dict(metadata)
+    for name, form in _FORMS.items():
+        try:
+            formed[name] = msgspec.to_builtins(msgspec.convert(metadata[name], form))
+        except (KeyError, msgspec.ValidationError):
+            formed.pop(name, None)
+    return formed

@@ -6,6 +6,7 @@ signed bytes say the same.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -115,7 +116,9 @@ def _read_rows(path: Path) -> _Rows:
                 continue
             rows.records.append(record)
             rows.places[record.id] = place
-        rows.withheld = [withheld_of(row) for row in _within(connection, _WITHHELD, WITHHELD_MAX)]
+        for row in _within(connection, _WITHHELD, WITHHELD_MAX):
+            with contextlib.suppress(StoreError):
+                rows.withheld.append(withheld_of(row))
     return rows
 
 
