@@ -23,7 +23,7 @@ from demo_main import story
 from demo_main.accounts import Account
 from demo_main.auditing import Audit
 from demo_main.organizations import ACCOUNTS, Cast
-from demo_runs import DemoRun, change_bit, copy_of, edit_log, spoil_signature, withhold_one_more
+from demo_runs import DemoRun, change_bit, copy_of, edit_log, opened, spoil_signature, withhold_one_more
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = str(ROOT / "scripts/demo-audit")
@@ -219,6 +219,20 @@ def test_people_are_told_what_is_not_shown_and_why(
     assert "NOT SHOWN  bundle verified" in told
     assert "survival.bundle: no such file" in " ".join(told.split())
     assert f"{len(CLAIMS) - 1} of {len(CLAIMS)} claims are shown" in told
+
+
+def test_a_store_of_a_node_that_was_killed_is_read_to_its_end(
+    demo: DemoRun, evidence: Evidence, tmp_path: Path
+) -> None:
+    home = copy_of(demo.place / "board/node", tmp_path / "node")
+    with opened(home / "store.sqlite3") as connection:
+        assert connection.execute("PRAGMA journal_mode = WAL").fetchall() == [("wal",)]
+        connection.execute("UPDATE records SET signatures = x'90' WHERE kind = 'vote'")
+        # As it lies there after a kill: what was written last is in the log beside the file.
+        copy_of(home, tmp_path / "killed")
+    store = read_store("ethics-board.example", tmp_path / "killed", evidence.roots)
+    votes = len(evidence.stores["ethics-board.example"].of_kind("vote"))
+    assert (store.unverified, store.of_kind("vote")) == (votes, [])
 
 
 def test_records_under_other_roots_show_nothing(demo: DemoRun, tmp_path: Path) -> None:

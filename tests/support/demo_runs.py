@@ -44,7 +44,7 @@ def copy_of(kept: Path, target: Path) -> Path:
 
 
 @contextmanager
-def _opened(path: Path) -> Generator[sqlite3.Connection]:
+def opened(path: Path) -> Generator[sqlite3.Connection]:
     """Open a database to change it; every statement is kept at once."""
     assert path.is_file()
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -60,7 +60,7 @@ def change_bit(path: Path) -> None:
 
 def spoil_signature(place: Path, organization: str, record: bytes) -> None:
     """Change the last bit of a record's signature in one organization's store."""
-    with _opened(place / organization / "node/store.sqlite3") as connection:
+    with opened(place / organization / "node/store.sqlite3") as connection:
         ((signatures,),) = connection.execute(
             "SELECT signatures FROM records WHERE id = ?", (record,)
         ).fetchall()
@@ -70,13 +70,13 @@ def spoil_signature(place: Path, organization: str, record: bytes) -> None:
 
 def withhold_one_more(place: Path, organization: str) -> None:
     """Let a store say that one more row was withheld each time."""
-    with _opened(place / organization / "node/store.sqlite3") as connection:
+    with opened(place / organization / "node/store.sqlite3") as connection:
         assert connection.execute('UPDATE withheld SET "rows" = "rows" + 1').rowcount
 
 
 def edit_log(place: Path, run: str, old: str, new: str) -> None:
     """Replace a text in the event log of one run of the institute, where the failure of a step is told."""
-    with _opened(place / f"institute/dagster/history/runs/{run}.db") as connection:
+    with opened(place / f"institute/dagster/history/runs/{run}.db") as connection:
         query = "SELECT id, event FROM event_logs WHERE dagster_event_type = 'STEP_FAILURE'"
         ((row, event),) = connection.execute(query).fetchall()
         assert old in event
