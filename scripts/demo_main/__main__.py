@@ -258,7 +258,9 @@ def summarize(
         **outcome,
         **{name: audited.claims.get(name, False) for name in claimed},
         "claims": dict(audited.claims),
-        "observed": dict(story.claims),
+        "observed": {
+            name: {"holds": held, **story.proofs[name].as_json()} for name, held in story.claims.items()
+        },
         **{name: str(path) if path.exists() else None for name, path in files.items()},
         "seconds": round(story.seconds, 1),
         "phases": [

@@ -1,4 +1,7 @@
-"""What the demo tells while it runs, what it claims at the end, and the proof of each claim."""
+"""What the demo tells while it runs, what it has observed, and the records and runs that it observed it by.
+
+What holds in the end is for the audit to say (`auditing`).
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """The ids of the records and runs that show a claim."""
+    """The ids of the records and runs by which a claim was observed."""
 
     records: dict[str, str]
     runs: dict[str, str]
