@@ -1,0 +1,190 @@
+"""Rules of docs/spec that a voter, a requester, an engine and a maker of bundles keep, and no other test shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from comity.attestation import engine as engine_module
+from comity.attestation.case import Fault
+from comity.attestation.engine import results_digest, vectors
+from comity.attestation.exporting import export_bundle
+from comity.attestation.holdings import Holdings
+from comity.attestation.requester import AskAgain, IntentFiled, SendAsk
+from comity.attestation.voter import AskArrived, Decline, SendVote, StoreVote
+from comity.protocol.bundle import Bundle
+from comity.protocol.envelope import SignedRecord
+from comity.protocol.errors import LocalProtocolError, VerificationError
+from comity.protocol.execution import Intent
+from stories import Pooled, permit_of
+from world import ENGINE, FOUR, INSTITUTE, NORTH, SOUTH, START, World, policy_body, taxonomy_body
+
+STORY = Pooled.told()
+WHOLE = STORY.bundle()
+
+
+def lacking(record: SignedRecord) -> Holdings:
+    """All that the story's bundle holds but one record, which nobody vouches for a key by."""
+    holdings = Holdings(ENGINE)
+    for epoch in WHOLE.epochs:
+        holdings.adopt(epoch)
+    admission = holdings.admit(other for other in WHOLE.records if other.id != record.id)
+    assert not admission.rejected
+    return holdings
+
+
+def kinds_of(bundle: Bundle) -> list[SignedRecord]:
+    """One record of each kind that vouches for no key, but the targets."""
+    found = {r.header.kind: r for r in bundle.records if r.id not in bundle.targets}
+    return [found[kind] for kind in sorted(found) if kind not in ("node_certificate", "credential")]
+
+
+@pytest.mark.parametrize("record", kinds_of(WHOLE), ids=lambda record: record.header.kind)
+def test_a_bundle_that_lacks_something_is_not_made(record: SignedRecord) -> None:
+    """Nor one without the taxonomy or a policy of an epoch that a vote names."""
+    with pytest.raises(VerificationError) as caught:
+        export_bundle(WHOLE.targets, lacking(record))
+    assert caught.value.reason == "record_missing"
+
+
+def test_a_requester_signs_one_ask_for_a_round() -> None:
+    """Asked again and again within a second, it says nothing twice of one t."""
+    world = World(FOUR)
+    north = world[NORTH]
+    intent = north.intent("plain/a")
+    asks: list[Any] = []
+    effects = list(north.requester.handle(START, IntentFiled(intent, ())))
+    for tenth in range(40):
+        now = START + tenth / 10
+        for effect in effects:
+            if isinstance(effect, SendAsk):
+                asks.append(effect.ask)
+                for name in FOUR:
+                    # All decline, so that it may ask once more.
+                    declined = Decline(effect.ask.id, "clock")
+                    effects = list(north.requester.handle(now, _declined(name, declined)))
+        effects = list(north.requester.handle(now, AskAgain(intent.id)))
+    rounds = [north.holdings.get(ask.id).body.t for ask in {a.id: a for a in asks}.values()]  # type: ignore[union-attr]
+    assert len(rounds) > 1
+    assert len(set(rounds)) == len(rounds)
+
+
+def _declined(name: str, decline: Decline) -> Any:
+    from comity.attestation.requester import Declined
+
+    return Declined(name, decline.ask, decline.code, ())
+
+
+def test_a_vote_that_nobody_could_read_is_not_cast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The form's bounds are smaller than what the judgement says: the voter abstains, and stores nothing."""
+    world = World(FOUR)
+    pursuit = world.decide(world[NORTH].intent("plain/a"))
+    monkeypatch.setitem(records_module()._BYTES_MAX, "vote", 100)
+    fresh = World(FOUR)[SOUTH]
+    effects = fresh.voter.handle(START, AskArrived(pursuit.ask.record, (pursuit.intent.record,)))
+    (decline,) = [effect for effect in effects if isinstance(effect, Decline)]
+    assert decline.code == "vote_large"
+    assert not any(isinstance(effect, StoreVote | SendVote) for effect in effects)
+
+
+def records_module() -> Any:
+    from comity.protocol import records
+
+    return records
+
+
+def test_an_engine_that_cannot_judge_the_vectors_has_no_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an id it names itself in no vote: a node does not begin."""
+    monkeypatch.setattr(engine_module, "judge", lambda _: Fault("policy_fault", "planted"))
+    with pytest.raises(LocalProtocolError, match="policy_fault"):
+        results_digest(vectors())
+
+
+def reversed_body(record: SignedRecord, author: Any, *names: str) -> SignedRecord:
+    """The record written once more, with these sets in another order."""
+    from comity.protocol.records import decode_body
+
+    body: Any = decode_body(record)
+    turned = {name: tuple(reversed(getattr(body, name))) for name in names}
+    assert all(getattr(body, name) != turned[name] for name in names)
+    return author.write(  # type: ignore[no-any-return]
+        record.header.kind,
+        msgspec.structs.replace(body, **turned),
+        record.header.at,
+        name=record.header.name,
+        outcome=record.header.outcome,
+        governance=record.header.governance,
+        realm=record.header.realm,
+        subject=record.header.subject,
+    )
+
+
+def test_sets_of_ids_are_read_in_any_order() -> None:
+    """Inputs of an intent and of what is made: nobody depends on how a writer has sorted them."""
+    world = World(FOUR)
+    north = world[NORTH]
+    inputs = [north.actuate(permit_of(world, north.intent(f"plain/{name}"))).id for name in "ab"]
+    intent = north.intent("plain/c", inputs=inputs)
+    turned = _inputs_turned(intent, north.node)
+    said = []
+    for each in (intent, turned):
+        pursuit = world.decide(each)
+        assert pursuit.standing == "permitted"
+        said.append([vote.body.judgements for _, vote in sorted(pursuit.votes.items())])
+    assert said[0] == said[1]
+    made = north.actuate(pursuit.permit.record)
+    after = north.intent("plain/d", inputs=(made.id,))
+    assert north.holdings.get(made.id) is not None
+    body: Any = north.holdings.get(made.id).body  # type: ignore[union-attr]
+    assert list(body.inputs) == sorted(inputs, reverse=True)
+    assert world.decide(after).standing == "permitted"
+
+
+def _inputs_turned(intent: SignedRecord, author: Any) -> SignedRecord:
+    from comity.protocol.records import decode_body
+
+    body: Any = decode_body(intent)
+    assert isinstance(body, Intent)
+    (group,) = body.classes
+    turned = msgspec.structs.replace(group, inputs=tuple(sorted(group.inputs, reverse=True)))
+    return author.write(  # type: ignore[no-any-return]
+        "intent", msgspec.structs.replace(body, classes=(turned,)), intent.header.at, realm="production"
+    )
+
+
+def test_sets_of_governance_are_read_in_any_order() -> None:
+    """Classes of the taxonomy, observers, publishers, and what a credential grants, turned round."""
+    policy, taxonomy = policy_body(observers=(NORTH, SOUTH)), taxonomy_body()
+    turned_policy = policy_body(observers=(SOUTH, NORTH), purposes=tuple(reversed(policy.purposes)))
+    turned_taxonomy = msgspec.structs.replace(taxonomy, classes=tuple(reversed(taxonomy.classes)))
+    granted: dict[str, Any] = {
+        "classes": ("agent", "data-steward"),
+        "actions": ("approve", "materialize"),
+        "assets": (f"{INSTITUTE}/**", f"{INSTITUTE}/plain/*"),
+        "realms": ("preview/x", "production"),
+        "purposes": ("care", "survival_study"),
+    }
+    said: list[Any] = []
+    for way in (1, -1):
+        world = World(
+            FOUR,
+            policy=(policy, turned_policy)[way < 0],
+            taxonomy=(taxonomy, turned_taxonomy)[way < 0],
+            publishers=(NORTH, SOUTH)[::way],
+        )
+        institute = world[INSTITUTE]
+        grants = {name: value[::way] for name, value in granted.items()}
+        world.tell(
+            institute.credential("automation/sets", kind="automation", held_by="node/n1", **grants)
+        )
+        intent = institute.intent("plain/a", who="automation/sets")
+        pursuit = world.decide(intent, (institute.evidence(intent),))
+        (claim,) = pursuit.permit.body.claims
+        # The state lists what the credential grants in its order, and says the same.
+        state = msgspec.structs.replace(
+            claim.state, authority_classes=tuple(sorted(claim.state.authority_classes))
+        )
+        said.append((claim.mode, claim.extent, claim.obligations, claim.live, state))
+    assert said[0] == said[1]
