@@ -121,6 +121,12 @@ def measure_distributions(search_path: Sequence[str]) -> DistributionsMeasuremen
     return DistributionsMeasurement(_digest(DISTRIBUTIONS_DOMAIN, "distributions", listed), len(listed))
 
 
+@functools.cache
+def _own_distributions() -> DistributionsMeasurement:
+    """Once for the process, however many code locations it loads: what was imported does not change with the disk."""
+    return measure_distributions(sys.path)
+
+
 @functools.lru_cache(maxsize=8)
 def measure_context(code: CodeMeasurement) -> ContextForm:
     """The measurement of this process, made once: what was imported does not change under it.
@@ -128,7 +134,7 @@ def measure_context(code: CodeMeasurement) -> ContextForm:
     Raises:
         ConfigError: as `measure_distributions`.
     """
-    distributions = measure_distributions(sys.path)
+    distributions = _own_distributions()
     return ContextForm(
         python=f"{platform.python_implementation()} {platform.python_version()}",
         platform=sysconfig.get_platform(),

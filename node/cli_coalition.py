@@ -167,6 +167,7 @@ def sign(
     from comity.node.coalition_file import read_coalition, write_coalition
     from comity.node.coalition_view import changes_of, standing_of
     from comity.node.coalitions import sign_draft, verified
+    from comity.node.signed_successors import keep_to_successor
     from comity.node.signing_hand import Hand, now
 
     require_free(out, file, force=force)
@@ -184,6 +185,7 @@ def sign(
         raise typer.Exit(NEGATIVE)
     author = hand.organization(organization_key, given.coalition)
     with naming(file):
+        keep_to_successor(hand.home, author.member, given.draft)
         signed = sign_draft(given, author, read_card(hand.home.card), now(), days=days)
         # A file that would not verify is never written: the members would be left without one.
         value = standing_of(signed) | {"file": str(out or file), "changes": changes}
@@ -362,6 +364,7 @@ def admit(
     from comity.node.coalition_file import write_coalition
     from comity.node.coalition_view import changes_of, standing_of
     from comity.node.coalitions import draft_successor, sign_draft
+    from comity.node.signed_successors import keep_to_successor
     from comity.node.signing_hand import Hand, now
 
     require_free(out, force=force)
@@ -372,6 +375,7 @@ def admit(
     author = hand.organization(organization_key, held.coalition)
     file = draft_successor(held, author, now(), cards=cards)
     changes = changes_of(file)
+    keep_to_successor(hand.home, author.member, file.draft)
     file = sign_draft(file, author, read_card(hand.home.card), now())
     value = standing_of(file) | {
         "file": str(out),

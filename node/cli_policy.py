@@ -160,6 +160,7 @@ def publish(
     from comity.node.coalition_view import changes_of, standing_of, taxonomy_of
     from comity.node.coalitions import NamedPolicy, draft_successor, sign_draft
     from comity.node.governance_files import read_policies, read_taxonomy, warnings_of
+    from comity.node.signed_successors import keep_to_successor
     from comity.node.signing_hand import Hand, now
     from comity.protocol.errors import ConfigError
 
@@ -179,6 +180,7 @@ def publish(
             f"nothing changes: these are the policies of epoch {number - 1}, which is in force; nothing was drafted"
         )
     warnings = warnings_of(sources, classes or taxonomy_of(held, before), file.draft)
+    keep_to_successor(hand.home, author.member, file.draft)
     file = sign_draft(file, author, read_card(hand.home.card), now())
     value: dict[str, Any] = {
         "file": str(out),

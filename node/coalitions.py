@@ -322,7 +322,13 @@ def require_begun(body: Epoch, number: int, now: int) -> None:
 
 
 def certify(author: Author, card: Card, now: int, *, days: int, number: int) -> SignedRecord:
-    """The organization's word that the keys of a card are its node's."""
+    """The organization's word that the keys of a card are its node's.
+
+    Raises:
+        ConfigError: the card has one key for both, so that who carries connections could sign records.
+    """
+    if card.transport_key == card.node_key.value:
+        raise ConfigError(f"{card.node}: the transport key is the key that signs records; `comity node init` makes two")
     body = NodeCertificate(
         salt=NO_SALT,
         node=card.node,

@@ -76,6 +76,11 @@ class Home:
         return self.path / "roots" / f"epoch-{epoch}.toml"
 
     @property
+    def signed_successors(self) -> Path:
+        """Which successor of each epoch this organization has signed from here: never two."""
+        return self.path / "signed-successors.json"
+
+    @property
     def governed(self) -> Path:
         """Patterns of what signed policy governs, for programs beside a node that does not run."""
         return self.path / "governed.json"

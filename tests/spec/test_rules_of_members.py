@@ -1,0 +1,116 @@
+"""Rules of docs/spec that an organization keeps as it signs: epochs, certificates, what a context says of itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from comity.attestation.holdings import Holdings
+from comity.dagster_bridge import measurement
+from comity.dagster_bridge.measurement import measure_code, measure_context
+from comity.node.coalition_file import read_coalition
+from comity.node.coalitions import certify
+from comity.protocol.errors import ConfigError, VerificationError
+from command_line import comity
+from houses import card_of, found, hand_of, make_member, short_folder
+from next_epochs import successor
+from world import ENGINE, NORTH, SOUTH, START, World
+
+INSTITUTE = "institute.example"
+
+
+@pytest.fixture
+def place() -> Generator[Path]:
+    with short_folder() as folder:
+        yield folder
+
+
+def admitted(place: Path, by: Path, name: str, *more: str | Path, status: int = 0) -> Any:
+    """A draft of the next epoch, with one member more, drafted and signed by the home."""
+    folder = place / name.partition(".")[0]
+    if not folder.exists():
+        make_member(place, name)
+    out = place / f"{by.name}-{folder.name}.toml"
+    said = comity(
+        *("coalition", "admit", folder / "card.toml", "--home", by, "--out", out, *more, "--json"), status=status
+    )
+    return out if status == 0 else said.json["error"]["message"]
+
+
+def test_no_home_signs_two_successors_of_one_epoch(place: Path) -> None:
+    """Signing the first one again is signing once; a second is refused, and stays as it was."""
+    homes = found(place, (NORTH, SOUTH))
+    north, south = homes[NORTH], homes[SOUTH]
+    first, second = (admitted(place, north.path, name) for name in (INSTITUTE, "board.example"))
+    for _ in range(2):
+        comity("coalition", "sign", first, "--home", south.path, "--yes")
+    before = second.read_text()
+    refused = comity("coalition", "sign", second, "--home", south.path, "--yes", "--json", status=2)
+    assert "two successors" in refused.json["error"]["message"]
+    assert second.read_text() == before
+    # Nor does it draft one of its own then, by whichever command; nothing is written.
+    assert "two successors" in admitted(place, south.path, "board.example", status=2)
+    comity("policy", "template", place / "site")
+    published = ("policy", "publish", place / "site/policy.toml", "--out", place / "c.toml", "--json")
+    refused = comity(*published, "--home", south.path, status=2)
+    assert "two successors" in refused.json["error"]["message"]
+    assert not (place / "c.toml").exists()
+    # Whose note is damaged signs nothing.
+    south.signed_successors.write_text("{")
+    refused = comity("coalition", "sign", first, "--home", south.path, "--yes", "--json", status=2)
+    assert "signed-successors.json" in refused.json["error"]["message"]
+
+
+def test_who_has_drafted_a_successor_signs_no_other_members(place: Path) -> None:
+    """It may draft anew itself."""
+    homes = found(place, (NORTH, SOUTH))
+    theirs = admitted(place, homes[SOUTH].path, INSTITUTE)
+    admitted(place, homes[NORTH].path, INSTITUTE)
+    admitted(place, homes[NORTH].path, "board.example")
+    refused = comity("coalition", "sign", theirs, "--home", homes[NORTH].path, "--yes", "--json", status=2)
+    assert "two successors" in refused.json["error"]["message"]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_of_two_successors_the_one_that_was_taken_stays(order: tuple[int, int]) -> None:
+    """All signed both, which none may. A reader that has one never has the other, in whichever order they come."""
+    world = World((NORTH, SOUTH))
+    both = [successor(world, START + number) for number in (0, 1)]
+    holdings = Holdings(ENGINE)
+    holdings.adopt(world.genesis)
+    taken, other = (both[number] for number in order)
+    assert holdings.adopt(taken).number == 1
+    with pytest.raises(VerificationError):
+        holdings.adopt(other)
+    assert [record.id for record in holdings.epoch_records()] == [world.genesis.id, taken.id]
+    assert not holdings.knows_epoch(other.id)
+
+
+def test_no_certificate_has_one_key_for_records_and_connections(place: Path) -> None:
+    homes = found(place, (NORTH, SOUTH))
+    card = card_of(homes[NORTH])
+    assert card.transport_key != card.node_key.value
+    author = hand_of(homes[NORTH]).organization(None, read_coalition(homes[NORTH].coalition).coalition)
+    one = dataclasses.replace(card, transport_key=card.node_key.value)
+    with pytest.raises(ConfigError, match="transport key"):
+        certify(author, one, START, days=1, number=9)
+
+
+def test_a_process_measures_what_is_installed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is installed later, and however many code locations it loads: what it imported stays what it was."""
+    (tmp_path / "definitions.py").write_text("a = 1\n")
+    first = measure_context(measure_code(tmp_path))
+    (tmp_path / "late-1.0.dist-info").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "definitions.py").write_text("a = 2\n")
+    code = measure_code(tmp_path)
+    second = measure_context(code)
+    assert second.code != first.code
+    assert second.distributions == first.distributions
+    assert measurement.measure_distributions([str(tmp_path)]).count == 1
