@@ -20,12 +20,12 @@ _HEADING = re.compile(r"^#+ (?P<title>.+)$")
 _ITEM = re.compile(r"^ *(?:[0-9]+\.|[-*]) +(?=\S)")
 _ROW = re.compile(r"^ *\|")
 # A full stop ends a sentence where a capital, a code or the end of the block follows; `e.g.` and `i.e.` do not.
-_END = re.compile(r"(?<!e\.g)(?<!i\.e)(?<=[.!?])[)*]*\s+(?=[A-Z`*(\[])")
+_END = re.compile(r"(?<!e\.g\.)(?<!i\.e\.)(?<=[.!?])[)*]*\s+(?=[A-Z`*(\[])")
 
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """One sentence: the page without its ending, the number of the section or its title, and the words."""
+    """One sentence: the page without its ending, the number of the section (or its title), and the words."""
 
     page: str
     section: str
@@ -60,7 +60,7 @@ def sentences_of(page: str, text: str) -> Iterator[Sentence]:
             continue
         elif heading := _HEADING.match(line):
             yield from whole()
-            section = _section(heading["title"])
+            section = _section(heading["title"]) or section
         elif not line.strip() or _ROW.match(line) or _ITEM.match(line):
             yield from whole()
             if _ROW.match(line):
@@ -72,8 +72,9 @@ def sentences_of(page: str, text: str) -> Iterator[Sentence]:
 
 
 def _section(title: str) -> str:
+    """A heading's number, or its words; nothing for that of a form or an example, which stands within a section."""
     number = re.match(r"(?:Step )?[0-9]+(?:\.[0-9]+)*", title)
-    return number[0] if number else title
+    return number[0] if number else "" if title.startswith(("`", "Example")) else title
 
 
 def sentences() -> list[Sentence]:
