@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import msgspec
@@ -12,8 +13,11 @@ from comity.attestation.case import Fault
 from comity.attestation.engine import results_digest, vectors
 from comity.attestation.exporting import export_bundle
 from comity.attestation.holdings import Holdings
-from comity.attestation.requester import AskAgain, IntentFiled, SendAsk
+from comity.attestation.judgement import judge
+from comity.attestation.offline import case_of, differences, read_unpinned
+from comity.attestation.requester import AskAgain, Declined, IntentFiled, SendAsk
 from comity.attestation.voter import AskArrived, Decline, SendVote, StoreVote
+from comity.protocol import records
 from comity.protocol.bundle import Bundle
 from comity.protocol.envelope import SignedRecord
 from comity.protocol.errors import LocalProtocolError, VerificationError
@@ -50,9 +54,11 @@ def test_a_bundle_that_lacks_something_is_not_made(record: SignedRecord) -> None
 
 
 def test_a_requester_signs_one_ask_for_a_round() -> None:
-    """Asked again and again within a second, it says nothing twice of one t."""
+    """Asked again and again: a t that lies ahead of its clock, as after a start, is not used twice either."""
     world = World(FOUR)
     north = world[NORTH]
+    north.reset(started=START - 3)
+    world.tell(*world.common, only=(NORTH,))
     intent = north.intent("plain/a")
     asks: list[Any] = []
     effects = list(north.requester.handle(START, IntentFiled(intent, ())))
@@ -63,25 +69,18 @@ def test_a_requester_signs_one_ask_for_a_round() -> None:
                 asks.append(effect.ask)
                 for name in FOUR:
                     # All decline, so that it may ask once more.
-                    declined = Decline(effect.ask.id, "clock")
-                    effects = list(north.requester.handle(now, _declined(name, declined)))
+                    effects = list(north.requester.handle(now, Declined(name, effect.ask.id, "clock")))
         effects = list(north.requester.handle(now, AskAgain(intent.id)))
     rounds = [north.holdings.get(ask.id).body.t for ask in {a.id: a for a in asks}.values()]  # type: ignore[union-attr]
     assert len(rounds) > 1
     assert len(set(rounds)) == len(rounds)
 
 
-def _declined(name: str, decline: Decline) -> Any:
-    from comity.attestation.requester import Declined
-
-    return Declined(name, decline.ask, decline.code, ())
-
-
 def test_a_vote_that_nobody_could_read_is_not_cast(monkeypatch: pytest.MonkeyPatch) -> None:
     """The form's bounds are smaller than what the judgement says: the voter abstains, and stores nothing."""
     world = World(FOUR)
     pursuit = world.decide(world[NORTH].intent("plain/a"))
-    monkeypatch.setitem(records_module()._BYTES_MAX, "vote", 100)
+    monkeypatch.setitem(records._BYTES_MAX, "vote", 100)
     fresh = World(FOUR)[SOUTH]
     effects = fresh.voter.handle(START, AskArrived(pursuit.ask.record, (pursuit.intent.record,)))
     (decline,) = [effect for effect in effects if isinstance(effect, Decline)]
@@ -89,36 +88,11 @@ def test_a_vote_that_nobody_could_read_is_not_cast(monkeypatch: pytest.MonkeyPat
     assert not any(isinstance(effect, StoreVote | SendVote) for effect in effects)
 
 
-def records_module() -> Any:
-    from comity.protocol import records
-
-    return records
-
-
 def test_an_engine_that_cannot_judge_the_vectors_has_no_id(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without an id it names itself in no vote: a node does not begin."""
     monkeypatch.setattr(engine_module, "judge", lambda _: Fault("policy_fault", "planted"))
     with pytest.raises(LocalProtocolError, match="policy_fault"):
         results_digest(vectors())
-
-
-def reversed_body(record: SignedRecord, author: Any, *names: str) -> SignedRecord:
-    """The record written once more, with these sets in another order."""
-    from comity.protocol.records import decode_body
-
-    body: Any = decode_body(record)
-    turned = {name: tuple(reversed(getattr(body, name))) for name in names}
-    assert all(getattr(body, name) != turned[name] for name in names)
-    return author.write(  # type: ignore[no-any-return]
-        record.header.kind,
-        msgspec.structs.replace(body, **turned),
-        record.header.at,
-        name=record.header.name,
-        outcome=record.header.outcome,
-        governance=record.header.governance,
-        realm=record.header.realm,
-        subject=record.header.subject,
-    )
 
 
 def test_sets_of_ids_are_read_in_any_order() -> None:
@@ -143,9 +117,7 @@ def test_sets_of_ids_are_read_in_any_order() -> None:
 
 
 def _inputs_turned(intent: SignedRecord, author: Any) -> SignedRecord:
-    from comity.protocol.records import decode_body
-
-    body: Any = decode_body(intent)
+    body: Any = records.decode_body(intent)
     assert isinstance(body, Intent)
     (group,) = body.classes
     turned = msgspec.structs.replace(group, inputs=tuple(sorted(group.inputs, reverse=True)))
@@ -188,3 +160,29 @@ def test_sets_of_governance_are_read_in_any_order() -> None:
         )
         said.append((claim.mode, claim.extent, claim.obligations, claim.live, state))
     assert said[0] == said[1]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("judgements", ()),
+        ("adverse", (bytes(32),)),
+        ("working", bytes(32)),
+        ("expires", START + 1),
+        ("engine", bytes(32)),
+        ("epoch", bytes(32)),
+        ("scope", bytes(32)),
+    ],
+)
+def test_a_vote_is_judged_again_in_every_field(field: str, value: Any) -> None:
+    """Whatever one field says otherwise than the rules give is found, and nothing else is blamed."""
+    held, governances = read_unpinned(WHOLE.encoded())
+    vote = next(record for record in held.values() if record.header.kind == "vote")
+    # The world of the tests judges by an engine of its own, which the bundle's epoch names.
+    governance = dataclasses.replace(governances[vote.body.epoch], engine=ENGINE)
+    case = case_of(vote, held, governance)
+    judgement = judge(case)
+    assert not isinstance(judgement, Fault)
+    assert differences(case, judgement, vote) == ()
+    bent = dataclasses.replace(vote, body=msgspec.structs.replace(vote.body, **{field: value}))
+    assert differences(case, judgement, bent) == (field,)
