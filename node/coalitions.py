@@ -328,7 +328,9 @@ def certify(author: Author, card: Card, now: int, *, days: int, number: int) -> 
         ConfigError: the card has one key for both, so that who carries connections could sign records.
     """
     if card.transport_key == card.node_key.value:
-        raise ConfigError(f"{card.node}: the transport key is the key that signs records; `comity node init` makes two")
+        raise ConfigError(
+            f"{card.node}: the transport key is the key that signs records; `comity node init` makes two"
+        )
     body = NodeCertificate(
         salt=NO_SALT,
         node=card.node,

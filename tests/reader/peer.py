@@ -43,13 +43,21 @@ PAGE_BYTES_MAX, PAGE_RECORDS_MAX, IN_FLIGHT_MAX = 64 << 10, 128, 32
 ANSWER_S, CLOSE_S = 10.0, 5.0
 ASKING, ANSWERING, FAILING = 1, 2, 3
 GOVERNANCE = frozenset(
-    "node_certificate taxonomy policy owner_policy credential revocation suspension transition misbehaviour".split()
+    {
+        *("node_certificate", "address", "taxonomy", "policy", "owner_policy", "credential", "revocation"),
+        *("suspension", "acknowledgement", "comment", "reference_values", "endorsement", "transition"),
+        *("proposal", "prepare", "commit", "checkpoint", "cosignature", "misbehaviour", "erased"),
+    }
+)
+"""The kinds of the governance log, but the epoch."""
+ADVERSE = frozenset(
+    ("failed", "disputed", "withdrawn", "contraindicated", "warning", "quarantined", "rolled_back")
 )
 
 
 def is_governance(record: Record) -> bool:
-    """Whether it is kept in the governance log, of the kinds that this peer knows of (kinds.md)."""
-    return record.kind in GOVERNANCE or record.header.get("outcome") in {"failed", "disputed", "withdrawn"}
+    """Whether it is kept in the governance log (kinds.md): by its kind, or because its outcome is adverse."""
+    return record.kind in GOVERNANCE or record.header.get("outcome") in ADVERSE
 
 
 # Framing (section 2) ----------------------------------------------------------------------------------------

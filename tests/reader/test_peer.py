@@ -336,9 +336,7 @@ async def test_more_requests_than_a_node_answers_at_once_are_busy() -> None:
 async def test_a_stream_that_breaks_the_rules_is_ended(data: bytes) -> None:
     meeting = Meeting()
     async with meeting.connected() as asking:
-        stream = await meeting.peer.host.new_stream(
-            asking.wire.stream.muxed_conn.peer_id, [peer.REQUEST]
-        )
+        stream = await meeting.peer.host.new_stream(asking.wire.stream.muxed_conn.peer_id, [peer.REQUEST])
         await stream.write(data)
         with contextlib.suppress(StreamError):
             assert await stream.read(1) == b""

@@ -1,7 +1,7 @@
 """Every page of docs/spec has an example before its rules, and the code says what the example says.
 
-Examples in bytes, with ids, sizes and numbers are checked beside what they are about: `test_spec`, `test_specification`,
-`test_measurement`; those of encoding, record, signatures, outcome, evidence, weighting and bundle are all there.
+Examples in bytes, with ids, sizes and numbers are checked beside what they are about, by `test_spec`,
+`test_specification` and `test_measurement`: those of encoding, record, signatures, outcome, evidence, weighting and bundle.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from comity.attestation.policy_engine import ColumnFacts, ContextFacts, PolicyRe
 from comity.attestation.policy_rules import compile_rules
 from comity.gossip import framing
 from comity.protocol import frames
-from comity.protocol.encoding import decode_value
 from comity.protocol.identifiers import (
     AssetId,
     AssetPattern,
@@ -30,18 +29,16 @@ from comity.protocol.identifiers import (
     SpiffeId,
     member_of,
     pattern_matches,
-    sha256,
 )
 from comity.protocol.kinds import KINDS
 from comity.protocol.outcome import Outcome
 from comity.protocol.records import decode_body
-from golden import vector_of
 from spec_examples import SPEC, differs, example_of, shown
 from specimens import NORTH as GOLDEN_NORTH
-from specimens import key, specimens
+from specimens import specimens
 from stories import Pooled, permit_of, share
 from stories import released as released_by
-from world import INSTITUTE, NORTH, START, World
+from world import INSTITUTE, NORTH, World
 
 PAGES = sorted(path.stem for path in SPEC.glob("*.md") if path.stem != "README")
 
@@ -87,8 +84,16 @@ def test_examples_are_read_as_they_are_meant() -> None:
     """
     read = shown(text, "body")
     real = {
-        **{"a": "one", "b": 7, "c": ["x", "y", "z"], "d": 'p "q"', "f": [[1, 2]], "g": "spiffe://m/p"},
-        **{"e": {"code": "min", "parameters": {"k": "n", "rows": 5}}, "h": 1, "i": "as voted", "j": 2},
+        "a": "one",
+        "b": 7,
+        "c": ["x", "y", "z"],
+        "d": 'p "q"',
+        "f": [[1, 2]],
+        "g": "spiffe://m/p",
+        "e": {"code": "min", "parameters": {"k": "n", "rows": 5}},
+        "h": 1,
+        "i": "as voted",
+        "j": 2,
     }
     assert differs(read, real) is None
     for name in "abcdefg":
@@ -175,7 +180,12 @@ def test_the_example_of_a_proof_has_its_fields() -> None:
     record = specimens()["misbehaviour"]
     text = example_of("accountability")
     header, body = shown(text, "header"), shown(text, "body")
-    assert differs({**header, "subject": [], "member": record.header.member}, {**plain(record.header), "subject": []}) is None
+    assert (
+        differs(
+            {**header, "subject": [], "member": record.header.member}, {**plain(record.header), "subject": []}
+        )
+        is None
+    )
     assert len(record.header.subject) == 2
     real = plain(decode_body(record))
     assert differs(body, real) is None
@@ -197,7 +207,9 @@ def test_the_example_of_an_epoch_is_the_golden_one() -> None:
     n = len(state.members)
     assert (n, state.quorum, faults_tolerated(n), quorum_of(n)) == (2, 2, 0, 2)
     assert len(record.signatures) == n
-    assert f"n = {n}, every decision needs q = {state.quorum} votes and f = {faults_tolerated(n)} faults" in text
+    assert (
+        f"n = {n}, every decision needs q = {state.quorum} votes and f = {faults_tolerated(n)} faults" in text
+    )
 
 
 def test_the_example_of_a_policy_is_the_golden_one() -> None:
@@ -209,7 +221,7 @@ def test_the_example_of_a_life_is_told_by_the_vectors() -> None:
     """Each record names those before it that the example says, and no other kind of the example."""
     told = specimens()
     rows = re.findall(r"^    (\w+) +\S", example_of("execution"), re.MULTILINE)
-    assert rows == "intent attestation ask vote permit start actuation verification".split()
+    assert rows == ["intent", "attestation", "ask", "vote", "permit", "start", "actuation", "verification"]
     ids = {told[kind].id: kind for kind in rows}
     named = {
         "attestation": {"intent"},
@@ -260,7 +272,9 @@ def test_the_example_of_names_is_what_it_says() -> None:
 
 
 def policy_request(**changes: Any) -> PolicyRequest:
-    columns = tuple(ColumnFacts(name, named=name in ("time", "status")) for name in ("inst", "time", "age", "status"))
+    columns = tuple(
+        ColumnFacts(name, named=name in ("time", "status")) for name in ("inst", "time", "age", "status")
+    )
     fields: dict[str, Any] = {
         "subject": f"spiffe://{NORTH}/agent/x",
         "member": NORTH,
@@ -326,7 +340,12 @@ def bytes_of(text: str) -> list[bytes]:
 
 
 def test_the_examples_of_answers_are_what_is_sent() -> None:
-    text = (SPEC / "peer.md").read_text(encoding="utf-8").partition("### 3.2 Examples\n")[2].partition("\n## ")[0]
+    text = (
+        (SPEC / "peer.md")
+        .read_text(encoding="utf-8")
+        .partition("### 3.2 Examples\n")[2]
+        .partition("\n## ")[0]
+    )
     decline, records, page = bytes_of(text)
     wanted = bytes(range(32))
     assert decline == frames.encode_frame(frames.DeclineFrame(code="records_missing", missing=(wanted,)))
@@ -334,4 +353,6 @@ def test_the_examples_of_answers_are_what_is_sent() -> None:
     assert page == frames.encode_frame(frames.PageFrame(incarnation=bytes(range(8)), position=41))
     for data in (decline, records, page):
         assert frames.encode_frame(frames.decode_answer(data)) == data
-        assert framing.FrameReader().feed(framing.encode_frame(framing.Frame(framing.FrameKind.RESPONSE, 1, data)))
+        assert framing.FrameReader().feed(
+            framing.encode_frame(framing.Frame(framing.FrameKind.RESPONSE, 1, data))
+        )

@@ -148,9 +148,7 @@ def test_sets_of_governance_are_read_in_any_order() -> None:
         )
         institute = world[INSTITUTE]
         grants = {name: value[::way] for name, value in granted.items()}
-        world.tell(
-            institute.credential("automation/sets", kind="automation", held_by="node/n1", **grants)
-        )
+        world.tell(institute.credential("automation/sets", kind="automation", held_by="node/n1", **grants))
         intent = institute.intent("plain/a", who="automation/sets")
         pursuit = world.decide(intent, (institute.evidence(intent),))
         (claim,) = pursuit.permit.body.claims

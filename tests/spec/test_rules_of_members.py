@@ -36,7 +36,8 @@ def admitted(place: Path, by: Path, name: str, *more: str | Path, status: int = 
         make_member(place, name)
     out = place / f"{by.name}-{folder.name}.toml"
     said = comity(
-        *("coalition", "admit", folder / "card.toml", "--home", by, "--out", out, *more, "--json"), status=status
+        *("coalition", "admit", folder / "card.toml", "--home", by, "--out", out, *more, "--json"),
+        status=status,
     )
     return out if status == 0 else said.json["error"]["message"]
 
@@ -100,9 +101,7 @@ def test_no_certificate_has_one_key_for_records_and_connections(place: Path) -> 
         certify(author, one, START, days=1, number=9)
 
 
-def test_a_process_measures_what_is_installed_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_measures_what_is_installed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is installed later, and however many code locations it loads: what it imported stays what it was."""
     (tmp_path / "definitions.py").write_text("a = 1\n")
     first = measure_context(measure_code(tmp_path))

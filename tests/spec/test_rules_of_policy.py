@@ -157,7 +157,10 @@ RULE = '@id("a") permit (principal, action, resource) when { context.tier > 0 };
         (Answer(cedarpy.Decision.Deny, Diagnostics(["policy0"], [], {"policy0": "a"})), "policy_no_decision"),
         (Answer(cedarpy.Decision.Deny, Diagnostics([], ["recursion limit reached"])), "policy_stack"),
         (Answer(cedarpy.Decision.Deny, Diagnostics([], ["integer overflow"])), "policy_rule_error"),
-        (Answer(cedarpy.Decision.Allow, Diagnostics(["policy0"], [], {"policy0": "b"})), "policy_engine_failed"),
+        (
+            Answer(cedarpy.Decision.Allow, Diagnostics(["policy0"], [], {"policy0": "b"})),
+            "policy_engine_failed",
+        ),
     ],
 )
 def test_an_engine_that_decides_nothing_or_fails_gives_a_fault(

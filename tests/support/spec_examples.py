@@ -1,7 +1,8 @@
 """The notation of the examples in docs/spec: `{name: value, ...}`, with shortened digests and things left out.
 
 `...` and `<words>` stand for something that is not shown, and `[...3]` for three of it. A code with parameters is
-`code(name=value)`, and a cause without its rule; digests are the first digits; in brackets of a list `...` stands for the rest of it.
+`code(name=value)`, and a cause stands without its rule; digests are the first digits; in brackets of a list `...`
+stands for the rest of it.
 """
 
 from __future__ import annotations
