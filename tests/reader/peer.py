@@ -7,7 +7,7 @@ verifies what they answer with the reader beside this file. It shares no code wi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -159,7 +159,8 @@ class Library:
 
     @property
     def coalition(self) -> bytes:
-        return self.chain[0].id
+        genesis: bytes = self.chain[0].id
+        return genesis
 
     def take_epoch(self, data: bytes) -> bool:
         """The next epoch of the chain; what is known, foreign or unsound changes nothing."""
@@ -285,7 +286,7 @@ class PeerNode:
         self.asked: list[Record] = []
         self.requests: list[str] = []
         self.positions: dict[ID, tuple[bytes, int]] = {}
-        swarm = new_swarm(
+        swarm: Any = new_swarm(
             key_pair=keys,
             sec_opt={NOISE: Noise(keys, noise_privkey=new_noise_key().private_key)},
             muxer_opt={YAMUX: Yamux},
@@ -294,13 +295,14 @@ class PeerNode:
         self.host = BasicHost(swarm)
         # Nothing is offered, and nobody asked, beside the one protocol: no identify, no ping.
         for protocol in self.host.get_mux().get_protocols():
-            self.host.remove_stream_handler(protocol)
+            if protocol is not None:
+                self.host.remove_stream_handler(protocol)
         for notifee in set(swarm.notifees) - set(own):
             swarm.remove_notifee(notifee)
         self.host.set_stream_handler(REQUEST, self._answer_stream)
 
     @asynccontextmanager
-    async def running(self, address: str, transport_key: bytes) -> AsyncIterator[Asking]:
+    async def running(self, address: str, transport_key: bytes) -> AsyncGenerator[Asking]:
         """Connected with one node, by its address and the transport key that its certificate names."""
         peer = ID.from_pubkey(Ed25519PublicKey.from_bytes(transport_key))
         async with AsyncExitStack() as stack:

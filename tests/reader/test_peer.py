@@ -114,9 +114,6 @@ class Meeting:
     async def until(self, condition: Callable[[], Any]) -> None:
         await until(condition, WITHIN_S)
 
-    def held_by_node(self) -> set[bytes]:
-        return {record.id for record in self.core.holdings.state.records()}
-
 
 async def test_it_gets_what_a_node_holds_and_verifies_it() -> None:
     """`feed` to its end, `fetch`, and `head` with the certificate of what was made."""

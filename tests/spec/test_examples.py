@@ -1,7 +1,8 @@
 """Every page of docs/spec has an example before its rules, and the code says what the example says.
 
 Examples in bytes, with ids, sizes and numbers are checked beside what they are about, by `test_spec`,
-`test_specification` and `test_measurement`: those of encoding, record, signatures, outcome, evidence, weighting and bundle.
+`test_specification` and `test_measurement`: those of encoding, record, signatures, outcome, evidence, weighting and
+bundle.
 """
 
 from __future__ import annotations
@@ -150,12 +151,11 @@ def test_the_example_of_delegation_is_judged_so() -> None:
     names = {}
     for link, under in ((first, None), (second, "operator/lead")):
         who = link["subject"].removeprefix(f"spiffe://{INSTITUTE}/")
+        granted: dict[str, Any] = {
+            name: tuple(link[name]) for name in ("classes", "actions", "assets", "realms")
+        }
         record = institute.credential(
-            who,
-            kind=link["subject_kind"],
-            under=under,
-            **{name: tuple(link[name]) for name in ("classes", "actions", "assets", "realms")},
-            delegations=link["delegations"],
+            who, kind=link["subject_kind"], under=under, delegations=link["delegations"], **granted
         )
         world.tell(record)
         names[who] = record

@@ -102,13 +102,11 @@ def test_sets_of_ids_are_read_in_any_order() -> None:
     inputs = [north.actuate(permit_of(world, north.intent(f"plain/{name}"))).id for name in "ab"]
     intent = north.intent("plain/c", inputs=inputs)
     turned = _inputs_turned(intent, north.node)
-    said = []
-    for each in (intent, turned):
-        pursuit = world.decide(each)
-        assert pursuit.standing == "permitted"
-        said.append([vote.body.judgements for _, vote in sorted(pursuit.votes.items())])
+    pursuits = [world.decide(each) for each in (intent, turned)]
+    assert [pursuit.standing for pursuit in pursuits] == ["permitted", "permitted"]
+    said = [[vote.body.judgements for _, vote in sorted(p.votes.items())] for p in pursuits]
     assert said[0] == said[1]
-    made = north.actuate(pursuit.permit.record)
+    made = north.actuate(pursuits[1].permit.record)
     after = north.intent("plain/d", inputs=(made.id,))
     assert north.holdings.get(made.id) is not None
     body: Any = north.holdings.get(made.id).body  # type: ignore[union-attr]

@@ -74,7 +74,7 @@ def _value(text: str, at: int) -> tuple[Any, int]:
     return _words(said, text, after)
 
 
-def _words(first: str, text: str, at: int) -> tuple[str, int]:  # type: ignore[return]
+def _words(first: str, text: str, at: int) -> tuple[str, int]:
     words = [first]
     while True:
         kind, said, after = _take(text, at)
