@@ -1,0 +1,53 @@
+"""Rules of docs/spec/peer.md on gossip, at the place where a message is looked at first (section 7)."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from libp2p.pubsub.pb import rpc_pb2
+
+from comity.gossip.libp2p_gossip import SEQUENCE_BYTES, SIGNATURE_BYTES
+from comity.gossip.libp2p_host import peer_id_of
+from comity.protocol.limits import NOTICE_BYTES_MAX
+from ears import TOPIC, echo, port
+from roads import DEADLINE_S, Road, key_of
+
+pytestmark = pytest.mark.trio
+
+
+@pytest.mark.parametrize(
+    ("author", "topics", "size", "taken"),
+    [
+        ("south", [TOPIC], NOTICE_BYTES_MAX, True),
+        ("south", [TOPIC], NOTICE_BYTES_MAX + 1, False),
+        ("south", [f"{TOPIC}x"], 10, False),
+        ("south", [TOPIC, f"{TOPIC}x"], 10, False),
+        ("south", [], 10, False),
+        ("stranger", [TOPIC], 10, False),
+    ],
+)
+async def test_only_members_words_on_the_one_topic_are_taken(
+    nursery: trio.Nursery,
+    author: str,
+    topics: list[str],
+    size: int,
+    taken: bool,  # noqa: FBT001
+) -> None:
+    """What is not taken is neither verified, nor told to anybody, nor forwarded."""
+    road = Road("noise", nursery)
+    north = await road.start("north", echo, topic=TOPIC)
+    south = await road.start("south", echo, topic=TOPIC)
+    north.transport.set_peers([south.peer])
+    south.transport.set_peers([north.peer])
+    await north.sees(south)
+    with trio.fail_after(DEADLINE_S):
+        while port(north).running is None:
+            await trio.lowlevel.checkpoint()
+    message = rpc_pb2.Message(
+        from_id=peer_id_of(key_of(author)).to_bytes(),
+        data=bytes(size),
+        seqno=bytes(SEQUENCE_BYTES),
+        signature=bytes(SIGNATURE_BYTES),
+        topicIDs=topics,
+    )
+    assert port(north)._admit(message) is taken
