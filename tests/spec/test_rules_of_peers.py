@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 from libp2p.pubsub.pb import rpc_pb2
@@ -13,6 +15,32 @@ from ears import TOPIC, echo, port
 from roads import DEADLINE_S, Road, key_of
 
 pytestmark = pytest.mark.trio
+
+
+FLOOD = 10_000
+
+
+async def gossip_of_north(nursery: trio.Nursery) -> Any:
+    """The gossip of a node that knows two others."""
+    road = Road("noise", nursery)
+    north, south, east = [await road.start(name, echo, topic=TOPIC) for name in ("north", "south", "east")]
+    north.transport.set_peers([south.peer, east.peer])
+    south.transport.set_peers([north.peer])
+    await north.sees(south)
+    with trio.fail_after(DEADLINE_S):
+        while port(north).running is None:
+            await trio.lowlevel.checkpoint()
+    return port(north)
+
+
+def message_of(author: str, topics: list[str], size: int) -> rpc_pb2.Message:
+    return rpc_pb2.Message(
+        from_id=peer_id_of(key_of(author)).to_bytes(),
+        data=bytes(size),
+        seqno=bytes(SEQUENCE_BYTES),
+        signature=bytes(SIGNATURE_BYTES),
+        topicIDs=topics,
+    )
 
 
 @pytest.mark.parametrize(
@@ -34,20 +62,14 @@ async def test_only_members_words_on_the_one_topic_are_taken(
     taken: bool,  # noqa: FBT001
 ) -> None:
     """What is not taken is neither verified, nor told to anybody, nor forwarded."""
-    road = Road("noise", nursery)
-    north = await road.start("north", echo, topic=TOPIC)
-    south = await road.start("south", echo, topic=TOPIC)
-    north.transport.set_peers([south.peer])
-    south.transport.set_peers([north.peer])
-    await north.sees(south)
-    with trio.fail_after(DEADLINE_S):
-        while port(north).running is None:
-            await trio.lowlevel.checkpoint()
-    message = rpc_pb2.Message(
-        from_id=peer_id_of(key_of(author)).to_bytes(),
-        data=bytes(size),
-        seqno=bytes(SEQUENCE_BYTES),
-        signature=bytes(SIGNATURE_BYTES),
-        topicIDs=topics,
-    )
-    assert port(north)._admit(message) is taken
+    gossip = await gossip_of_north(nursery)
+    assert gossip._admit(message_of(author, topics, size)) is taken
+
+
+async def test_who_says_too_much_costs_no_other_its_word(nursery: trio.Nursery) -> None:
+    """It is the author that is counted, whoever forwards its words."""
+    gossip = await gossip_of_north(nursery)
+    flood = [gossip._admit(message_of("south", [TOPIC], 10)) for _ in range(FLOOD)]
+    assert flood[0]
+    assert not flood[-1]
+    assert gossip._admit(message_of("east", [TOPIC], 10))
