@@ -7,6 +7,7 @@ import re
 from typing import Final
 
 FORM: Final = "host:port, or /ip4|ip6|dns|dns4|dns6/HOST/tcp/PORT"
+LOOPBACK_FORM: Final = "127.0.0.1:PORT or [::1]:PORT: programs on other machines never reach it"
 PORT_MAX: Final = 65_535
 ADDRESSES_MAX: Final = 8
 """Addresses of one node: each costs whoever dials it a time-out."""
@@ -48,6 +49,33 @@ def dial_address(text: str) -> str:
     if address.endswith("/tcp/0"):
         raise ValueError(f"{text!r}: nobody can be reached at port 0")
     return address
+
+
+def loopback_address(text: str) -> str:
+    """The same `host:port`, on an address that only this machine reaches.
+
+    Raises:
+        ValueError: not an address, or one that other machines may reach.
+    """
+    plain = _PLAIN.fullmatch(text)
+    if plain is None or int(plain[3]) > PORT_MAX:
+        raise ValueError(f"{text!r} is not an address")
+    # What is no number raises ValueError, too: a name may stand for any machine.
+    if not ipaddress.ip_address(plain[1] or plain[2]).is_loopback:
+        raise ValueError(f"{text!r} is not on the loopback")
+    return text
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    """The parts of a `host:port` that was checked.
+
+    Raises:
+        ValueError: it was not.
+    """
+    plain = _PLAIN.fullmatch(text)
+    if plain is None:
+        raise ValueError(f"{text!r} is not an address")
+    return plain[1] or plain[2], int(plain[3])
 
 
 def _kind_of(host: str) -> str:

@@ -24,6 +24,7 @@ from starlette.exceptions import HTTPException
 from comity import __version__
 from comity.node import ancestry, api_steps, api_why, owner_words, revocations, views, work, workings
 from comity.node.api_access import Doorkeeper
+from comity.node.api_metrics import metrics_routes
 from comity.node.attendance import Seen
 from comity.node.config import Config
 from comity.node.explanations import explain_step, perhaps_read
@@ -40,6 +41,7 @@ from comity.node.forms import (
     StepAnswer,
     StepForm,
 )
+from comity.node.metrics_facts import Facts
 from comity.node.problems import Refused
 from comity.node.service import Service
 from comity.node.submissions import submit_record
@@ -70,6 +72,7 @@ class Surroundings:
         addresses: node name to addresses, as far as they are known here.
         listens: where this node listens for peers.
         seen: node name to whether it is connected, and since when.
+        facts: the metrics.
     """
 
     config: Config
@@ -77,6 +80,7 @@ class Surroundings:
     addresses: Callable[[], dict[str, tuple[str, ...]]]
     listens: Callable[[], tuple[str, ...]]
     seen: Callable[[], Mapping[str, Seen]]
+    facts: Facts
 
 
 def create_app(service: Service, surroundings: Surroundings) -> Doorkeeper:
@@ -91,9 +95,10 @@ def create_app(service: Service, surroundings: Surroundings) -> Doorkeeper:
     app.include_router(_bridge(service, surroundings))
     app.include_router(_reader(service, surroundings))
     app.include_router(_operator(service))
+    app.include_router(metrics_routes(surroundings.facts, only("reader", "operator"), _PROBLEMS))
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
-    return Doorkeeper(app, surroundings.tokens)
+    return Doorkeeper(app, surroundings.tokens, surroundings.facts.count_request)
 
 
 def only(*roles: str) -> Any:

@@ -33,8 +33,17 @@ BODY_TIMEOUT_S: Final = 30.0
 """For the whole body of a request, over a socket of this machine."""
 
 _SCHEME: Final = b"Bearer "
+_TOKEN_WRONG: Final = Problem(
+    "token_wrong",
+    "the token is missing or unknown",
+    "send `Authorization: Bearer TOKEN` with a token from the node's home",
+)
 
 log = structlog.get_logger("comity.node.api")
+
+
+def _uncounted(role: str, status: int) -> None:
+    del role, status
 
 
 class Doorkeeper:
@@ -42,17 +51,23 @@ class Doorkeeper:
 
     Args:
         tokens: role to token.
+        count: is told the role and the status of every request.
     """
 
-    def __init__(self, app: App, tokens: Mapping[str, bytes]) -> None:
+    def __init__(
+        self, app: App, tokens: Mapping[str, bytes], count: Callable[[str, int], None] = _uncounted
+    ) -> None:
         self._app = app
+        self._count = count
         self._tokens = dict(tokens)
         self._open = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
         if scope["type"] != "http":
-            if scope["type"] == "lifespan":
-                await self._app(scope, receive, send)
+            await self._refuse_upgrade(scope, send)
             return
         began = time.monotonic()
         answered = 0
@@ -67,6 +82,7 @@ class Doorkeeper:
         try:
             await self._admit(role, scope, receive, noting)
         finally:
+            self._count(role or "", answered)
             # The path holds ids and asset names; bodies and tokens are never logged.
             log.info(
                 "request",
@@ -77,10 +93,18 @@ class Doorkeeper:
                 ms=round((time.monotonic() - began) * 1_000),
             )
 
+    async def _refuse_upgrade(self, scope: Scope, send: Send) -> None:
+        """Answer who wants a web socket. There is none; without a token nobody learns even that."""
+        if self._role(scope) is None:
+            status, problem = 401, _TOKEN_WRONG
+        else:
+            status, problem = 404, Problem("not_found", "there is no web socket here")
+        self._count(self._role(scope) or "", status)
+        await answer(send, status, problem, "websocket.http.response")
+
     async def _admit(self, role: str | None, scope: Scope, receive: Receive, send: Send) -> None:
         if role is None:
-            hint = "send `Authorization: Bearer TOKEN` with a token from the node's home"
-            await answer(send, 401, Problem("token_wrong", "the token is missing or unknown", hint))
+            await answer(send, 401, _TOKEN_WRONG)
             return
         if self._open >= REQUESTS_MAX:
             message = f"{REQUESTS_MAX} requests are open; try again when some are answered"
@@ -147,9 +171,9 @@ async def _body(receive: Receive) -> bytes | None:
     return None
 
 
-async def answer(send: Send, status: int, problem: Problem) -> None:
+async def answer(send: Send, status: int, problem: Problem, how: str = "http.response") -> None:
     """Answer a request with a problem, without the application."""
     body = msgspec.json.encode(problem)
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": f"{how}.start", "status": status, "headers": headers})
+    await send({"type": f"{how}.body", "body": body})

@@ -178,7 +178,8 @@ def start(
     """Run the node in the foreground until it is interrupted (Ctrl-C). Prints one line when it is ready.
 
     With `--json` that line is an object with `ready`, `address` and `socket`. The log is one JSON object per
-    line and holds no bodies, tokens or keys. In another terminal `comity node status` says whom it reaches.
+    line, or words where it goes to a terminal (`log_format`), and holds no bodies, tokens or keys. In another terminal
+    `comity node status` says whom it reaches.
     """
     import sys
 
@@ -202,7 +203,7 @@ def start(
         stream = log_file.open("a", encoding="utf-8") if log_file is not None else sys.stderr
     except OSError as exc:
         raise ConfigError(f"{log_file}: cannot be written: {exc.strerror}") from exc
-    configure_log(house.config.log_level, stream)
+    configure_log(house.config.log_level, stream, house.config.log_format)
 
     def ready(said: Ready) -> None:
         value = {

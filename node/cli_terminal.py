@@ -36,7 +36,9 @@ STATUSES: Final = (
     "[bold]Exit status:[/bold] 0 done; 1 refused, or the answer is no; 2 an option, a file or a setting is wrong;"
     " 3 the node does not answer."
 )
-EXTRAS: Final = frozenset({"fastapi", "hypercorn", "libp2p", "multiaddr", "sqlalchemy", "structlog", "trio"})
+EXTRAS: Final = frozenset(
+    {"fastapi", "hypercorn", "libp2p", "multiaddr", "prometheus_client", "sqlalchemy", "structlog", "trio"}
+)
 """Packages of `comity[node]`, which `comity` alone does not bring."""
 WIDTH: Final = 160
 """Columns where output is no terminal: no id is broken."""

@@ -16,7 +16,14 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, cast, get_args
 import msgspec
 
 from comity.attestation.toml_text import DIGEST, SETTINGS, digest_of, quote
-from comity.node.address import ADDRESSES_MAX, FORM, dial_address, listen_address
+from comity.node.address import (
+    ADDRESSES_MAX,
+    FORM,
+    LOOPBACK_FORM,
+    dial_address,
+    listen_address,
+    loopback_address,
+)
 from comity.node.owner_files import write_file
 from comity.node.toml_document import Key, TomlDocument, read_toml, toml_document
 from comity.protocol.errors import ConfigError
@@ -32,6 +39,7 @@ PATH_BYTES_MAX: Final = 1_024
 
 Security: TypeAlias = Literal["noise", "tls"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+LogFormat: TypeAlias = Literal["auto", "json", "words"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,8 @@ class Config:
         gossip: whether this node tells and hears of news by gossip; without it the next pull brings them.
         store: file of the store; relative to the home.
         log_level: the least that is logged.
+        log_format: how it is written.
+        metrics_listen: `host:port` on the loopback where metrics are served; empty where they are not.
         purpose: the purpose of steps that name none; empty where they must.
         automation: id of the credential of runs that nobody signed a ticket for; None where there are none.
         wait_default_s, wait_max_s: how long a call waits for a decision when it does not say, and at most.
@@ -62,6 +72,8 @@ class Config:
     gossip: bool = True
     store: Path = Path("store.sqlite3")
     log_level: LogLevel = "info"
+    log_format: LogFormat = "auto"
+    metrics_listen: str = ""
     purpose: str = ""
     automation: bytes | None = None
     wait_default_s: int = 60
@@ -135,6 +147,11 @@ def _path(value: Any) -> Path:
     if not 1 <= len(text.encode()) <= PATH_BYTES_MAX or "\0" in text:
         raise ValueError("it is empty, or too long")
     return Path(text)
+
+
+def _loopback(value: Any) -> str:
+    text: str = msgspec.convert(value, str, strict=True)
+    return text if text == "" else loopback_address(text)
 
 
 def _purpose(value: Any) -> Any:
@@ -217,6 +234,20 @@ _SETTINGS: Final = (
         _typed(LogLevel),
         'The least that is logged: "debug", "info", "warning" or "error".',
         choices=get_args(LogLevel),
+    ),
+    _Setting(
+        "log_format",
+        ", ".join(f'"{word}"' for word in get_args(LogFormat)),
+        _typed(LogFormat),
+        'How: "json", "words", or "auto": words on a terminal, JSON elsewhere.',
+        choices=get_args(LogFormat),
+    ),
+    _Setting(
+        "metrics_listen",
+        LOOPBACK_FORM,
+        _loopback,
+        "Where Prometheus reads the metrics, without a token, on this machine only. Off where it is not set.",
+        example="127.0.0.1:9464",
     ),
     _Setting(
         "purpose",

@@ -1,25 +1,44 @@
-"""The node's log: one JSON object per line. Bodies of records, tokens and keys never stand in it."""
+"""The node's log: one line for each event, as JSON for programs or in words for people at a terminal.
+
+Bodies of records, tokens and keys never stand in it. What others wrote is cut and made visible, and how often they
+can cause a line is bounded (`log_bound`). docs/logs.md lists the events with their fields.
+"""
 
 from __future__ import annotations
 
 import logging
-from typing import Any, Final, TextIO
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Final, TextIO, cast
 
 import structlog
 
-from comity.node.config import LogLevel
+from comity.node.config import LogFormat, LogLevel
+from comity.node.log_bound import PEER_FIELDS, LineBound
+from comity.node.visible import json_line, named, visible
 
+TEXT_MAX: Final = 500
+"""Characters of one value: an error may quote what somebody sent."""
+TRACE_MAX: Final = 8_000
+"""Characters of the traces of a defect; the end says what it was."""
 _LEVELS: Final = logging.getLevelNamesMapping()
 _NOISY: Final = ("hypercorn", "libp2p", "multiaddr", "fastapi", "zeroconf")
 """Libraries that tell of every connection: only their warnings are kept."""
+_FIRST: Final = ("at", "level", "event")
+
+EventDict = MutableMapping[str, Any]
 
 
-def configure_log(level: LogLevel, stream: TextIO) -> None:
-    """Send what is logged, by us and by libraries, to a stream."""
+def configure_log(level: LogLevel, stream: TextIO, shape: LogFormat = "auto") -> None:
+    """Send what is logged, by us and by libraries, to a stream.
+
+    Args:
+        shape: `auto` is words where the stream is a terminal, and JSON elsewhere.
+    """
     threshold = _LEVELS[level.upper()]
     common: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder({*PEER_FIELDS, "detail", "dropped"}),
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
     ]
     structlog.configure(
@@ -33,13 +52,16 @@ def configure_log(level: LogLevel, stream: TextIO) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
+    words = shape == "words" or (shape == "auto" and stream.isatty())
     handler = logging.StreamHandler(stream)
+    handler.addFilter(LineBound())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*common, structlog.processors.format_exc_info],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(sort_keys=True, default=str),
+                bounded,
+                in_words if words else in_json,
             ],
         )
     )
@@ -48,6 +70,48 @@ def configure_log(level: LogLevel, stream: TextIO) -> None:
     root.setLevel(threshold)
     for name in _NOISY:
         logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
+
+
+def bounded(_: Any, __: str, fields: EventDict) -> EventDict:
+    """Cut what is longer than a line has room for. Numbers and truth stay what they are."""
+    for name, value in fields.items():
+        if name == "exception":
+            fields[name] = str(value)[-TRACE_MAX:]
+        elif not isinstance(value, bool | int | float):
+            fields[name] = _short(value)
+    return fields
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_short(each) for each in cast("list[Any]", value)[:32]]
+    if isinstance(value, Mapping):
+        pairs = list(value.items())[:32]
+        return {str(name)[:100]: _short(each) for name, each in pairs}
+    if isinstance(value, bool | int | float):
+        return value
+    text = str(value)
+    return text if len(text) <= TEXT_MAX else f"{text[: TEXT_MAX - 3]}..."
+
+
+def in_json(_: Any, __: str, fields: EventDict) -> str:
+    """One object, the time first, then the level and the event, then the fields in the order of their names."""
+    names = [name for name in _FIRST if name in fields]
+    names += sorted(fields.keys() - set(_FIRST))
+    return json_line({name: fields[name] for name in names})
+
+
+def in_words(_: Any, __: str, fields: EventDict) -> str:
+    """The same for people. Only the traces of a defect have lines of their own, and those begin with blanks."""
+    trace = str(fields.get("exception", ""))
+    shown = sorted(fields.keys() - {*_FIRST, "exception", "logger"})
+    head = f"{str(fields.get('at', ''))[:19]} {fields.get('level', ''):<8}{visible(str(fields.get('event', '')))}"
+    line = " ".join([head, *(f"{visible(name)}={_word(fields[name])}" for name in shown)])
+    return "\n".join([line, *(f"    {visible(each)}" for each in trace.splitlines())])
+
+
+def _word(value: Any) -> str:
+    return named(value if isinstance(value, str) else json_line(value))
 
 
 def rejoin_libp2p(level: LogLevel) -> None:

@@ -11,18 +11,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 import msgspec
 import structlog
 import trio
 
+from comity import __version__
 from comity.attestation.authoring import Author
 from comity.attestation.engine import engine_id
 from comity.attestation.signing import SigningKey
 from comity.attestation.toml_text import date_of
-from comity.gossip.gossip import Gossip, topic_of
-from comity.gossip.transport import Handler, Transport
+from comity.gossip.gossip import topic_of
+from comity.gossip.transport import Handler
 from comity.node.attendance import Attendance
 from comity.node.authors import salt_key_of
 from comity.node.clock import Clock, SystemClock
@@ -34,12 +35,16 @@ from comity.node.gossiping import Gossiping
 from comity.node.home import NODE_KEY, TRANSPORT_KEY, Home
 from comity.node.home_coalition import Learned, bring_up_to_date
 from comity.node.keystore import load_seed
+from comity.node.metrics import Metrics
+from comity.node.metrics_facts import Facts
 from comity.node.owner_files import write_file
 from comity.node.service import Service, peers_from
 from comity.node.socket_server import serve_on_socket
 from comity.node.store import Store
 from comity.node.tokens import read_tokens
 from comity.node.views import governed
+from comity.node.watched_core import WatchedCore
+from comity.node.watched_roads import RunningTransport, WatchedTransport, watched_handler
 from comity.node.worker import Worker
 from comity.protocol.envelope import SignedRecord
 from comity.protocol.errors import ComityError, ConfigError, VerificationError
@@ -47,18 +52,6 @@ from comity.protocol.limits import ASK_AHEAD_S
 from comity.protocol.records import decode_body
 
 log = structlog.get_logger("comity.node")
-
-
-class RunningTransport(Transport, Protocol):
-    """A transport with its lifetime, and where it listens."""
-
-    async def run(self, *, task_status: trio.TaskStatus[None]) -> None: ...
-
-    @property
-    def addresses(self) -> tuple[str, ...]: ...
-
-    @property
-    def gossip(self) -> Gossip | None: ...
 
 
 FOLLOW_EVERY_S: Final = 60.0
@@ -187,19 +180,29 @@ async def _run(
     make_transport: MakeTransport,
     stop: trio.Event | None,
 ) -> None:
-    worker = Worker(f"comity {house.config.member}")
+    metrics = Metrics()
+    worker = Worker(f"comity {house.config.member}", metrics.call_seconds.observe)
     opened: list[Store] = []
 
     def build() -> Core:
         opened.append(make_store(house.config.store_path(house.home.path)))
-        return build_core(house, opened[0], clock)
+        metrics.time_commits(opened[0])
+        return build_core(house, opened[0], clock, metrics)
 
     try:
         core = await worker.run(build)
         service = Service(core, worker)
-        transport = make_transport(house, service.handle_request)
+        handler = watched_handler(service.handle_request, metrics)
+        transport = WatchedTransport(make_transport(house, handler), metrics)
+        facts = Facts(
+            metrics,
+            service,
+            store=house.config.store_path(house.home.path),
+            queue=lambda: worker.waiting,
+            known=lambda: transport.known,
+        )
         async with trio.open_nursery() as nursery:
-            surroundings = _Surroundings(house, core, service, transport, Attendance(clock))
+            surroundings = _Surroundings(house, core, service, transport, Attendance(clock), facts)
             nursery.start_soon(surroundings.attendance.watch, transport)
             await surroundings.refresh()
             await nursery.start(transport.run)
@@ -207,8 +210,12 @@ async def _run(
             if transport.gossip is not None and house.config.gossip:
                 await nursery.start(Gossiping(service, transport.gossip).run)
             await nursery.start(surroundings.serve)
+            if house.config.metrics_listen:
+                await nursery.start(surroundings.serve_metrics)
             nursery.start_soon(surroundings.follow)
-            ready(surroundings.ready())
+            said = surroundings.ready()
+            log.info("ready", node=said.node, coalition=said.coalition, epoch=said.epoch, version=__version__)
+            ready(said)
             await _stopped(stop)
             log.info("stopping")
             nursery.cancel_scope.cancel()
@@ -218,7 +225,7 @@ async def _run(
         worker.close()
 
 
-def build_core(house: House, store: Store, clock: Clock) -> Core:
+def build_core(house: House, store: Store, clock: Clock, metrics: Metrics | None = None) -> Core:
     """The node's machines over its store, with all that the coalition file says. Runs in the worker's thread.
 
     Raises:
@@ -245,7 +252,7 @@ def build_core(house: House, store: Store, clock: Clock) -> Core:
     store.put(epochs, durable=True)
     try:
         identity = Identity(config.member, config.node, author)
-        core = Core(identity, store, clock, engine_id(), epochs, catches_up=True)
+        core = WatchedCore(metrics or Metrics(), identity, store, clock, engine_id(), epochs, catches_up=True)
     except VerificationError as exc:
         raise ConfigError(f"{house.home.coalition} does not verify: {exc}") from exc
     admission = core.admit(record for record in file.records if record.header.kind != "epoch")
@@ -300,6 +307,7 @@ class _Surroundings:
     service: Service
     transport: RunningTransport
     attendance: Attendance
+    facts: Facts
     _governed: Any = None
 
     def ready(self) -> Ready:
@@ -368,10 +376,25 @@ class _Surroundings:
         from comity.node.api import Surroundings, create_app
 
         around = Surroundings(
-            self.house.config, self.house.tokens, self.addresses, self.listens, self.attendance.seen
+            self.house.config,
+            self.house.tokens,
+            self.addresses,
+            self.listens,
+            self.attendance.seen,
+            self.facts,
         )
         app = create_app(self.service, around)
         await serve_on_socket(app, self.house.home.socket, task_status=task_status)
+
+    async def serve_metrics(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Serve the metrics on their port."""
+        from comity.node.api_metrics import serve_metrics
+
+        async with trio.open_nursery() as nursery:
+            where = self.house.config.metrics_listen
+            host, port = await nursery.start(serve_metrics, self.facts, where)
+            log.info("metrics_served", host=host, port=port)
+            task_status.started()
 
 
 async def _stopped(stop: trio.Event | None) -> None:

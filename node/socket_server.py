@@ -5,14 +5,17 @@ from __future__ import annotations
 import errno
 import logging
 import socket
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config as ServerConfig
-from hypercorn.config import Sockets
-from hypercorn.trio.run import worker_serve
+from hypercorn.events import Event, Updated
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
 
 from comity.protocol.errors import ConfigError
 
@@ -20,7 +23,10 @@ QUEUE_MAX: Final = 1_024
 """Callers that may wait to be accepted."""
 PROBE_S: Final = 2.0
 KEEP_ALIVE_S: Final = 5
-"""A connection without a request: a client opens another at no cost."""
+"""A connection without a request: a client opens another at no cost. It is also the time for a request's head."""
+CONNECTIONS_MAX: Final = 640
+"""Connections at one time: those of all requests that may be open, and some that have not said what they want. A
+process has a thousand files, and its peers and its store need some."""
 
 
 def open_socket(path: Path) -> socket.socket:
@@ -71,18 +77,77 @@ async def serve_on_socket(app: Any, path: Path, *, task_status: trio.TaskStatus[
         ConfigError: as `open_socket`.
     """
     listener = open_socket(path)
+    try:
+        task_status.started([str(path)])
+        await serve(app, listener)
+    finally:
+        listener.close()
+        remove_socket(path)
+
+
+async def serve(app: Any, listener: socket.socket, *, connections_max: int = CONNECTIONS_MAX) -> None:
+    """Serve on a socket that listens, until cancelled.
+
+    Args:
+        connections_max: where there are so many and one more comes, the one that has said least for longest is
+            closed. Only where all are being answered does the newcomer wait.
+    """
     config = ServerConfig()
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn.error")
     config.keep_alive_timeout = KEEP_ALIVE_S
     config.include_server_header = False
-    try:
-        await worker_serve(
-            ASGIWrapper(app), config, sockets=Sockets([], [listener], []), task_status=task_status
-        )
-    finally:
-        listener.close()
-        remove_socket(path)
+    guests = _Guests(connections_max)
+    receive = partial(guests.receive, ASGIWrapper(app), config, WorkerContext(None))
+    await trio.serve_listeners(receive, [trio.SocketListener(trio.socket.from_stdlib_socket(listener))])
+
+
+class _Connection(TCPServer):
+    """One connection, which knows whether it waits for a request, or for the rest of its head."""
+
+    def __init__(
+        self, app: ASGIWrapper, config: ServerConfig, context: WorkerContext, stream: trio.SocketStream
+    ) -> None:
+        # It takes either sort of stream; its annotation names only the encrypted one.
+        super().__init__(app, config, context, ConnectionState({}), cast("Any", stream))
+        self.idle = True
+
+    async def protocol_send(self, event: Event) -> None:
+        if isinstance(event, Updated):
+            self.idle = event.idle
+        await super().protocol_send(event)
+
+
+class _Guests:
+    """The connections that are open, the oldest first."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._open: dict[_Connection, None] = {}
+        self._left = trio.Event()
+
+    async def receive(
+        self, app: ASGIWrapper, config: ServerConfig, context: WorkerContext, stream: trio.SocketStream
+    ) -> None:
+        """Serve one connection to its end, as soon as there is room for it."""
+        while len(self._open) >= self._most:
+            waiting = next((each for each in self._open if each.idle), None)
+            if waiting is None:
+                await self._left.wait()
+            else:
+                self._remove(waiting)
+                await waiting.stream.aclose()
+        connection = _Connection(app, config, context, stream)
+        self._open[connection] = None
+        try:
+            await connection.run()
+        finally:
+            self._remove(connection)
+
+    def _remove(self, connection: _Connection) -> None:
+        self._open.pop(connection, None)
+        self._left.set()
+        self._left = trio.Event()
 
 
 def remove_socket(path: Path) -> None:

@@ -21,7 +21,8 @@ import secrets
 import sqlite3
 import stat
 import threading
-from collections.abc import Collection, Generator, Iterable, Mapping
+import time
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
@@ -146,6 +147,8 @@ class SqliteStore:
         self._writing_thread: int | None = None
         self._last: dict[tuple[str, bytes], int] = {}
         self._closed = False
+        self.committed: Callable[[float], object] = lambda _: None
+        """Is told how many seconds each commit took, in the thread that wrote."""
         with self._translated, ExitStack() as undo:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = _Lock(path.with_name(path.name + ".lock"))
@@ -270,7 +273,9 @@ class SqliteStore:
                 yield
                 if self._spoilt:
                     raise LocalProtocolError("a write of this batch failed, so none of it is kept")
+                began = time.perf_counter()
                 self._writer.execute("COMMIT")
+                self.committed(time.perf_counter() - began)
             except BaseException:
                 # What was counted ahead was not written.
                 self._last.clear()

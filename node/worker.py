@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -31,10 +32,19 @@ class _Call:
     result: outcome.Outcome[Any] | None = None
 
 
-class Worker:
-    """A thread with a deep stack that runs calls in the order in which they were made."""
+def _untimed(seconds: float) -> None:
+    del seconds
 
-    def __init__(self, name: str) -> None:
+
+class Worker:
+    """A thread with a deep stack that runs calls in the order in which they were made.
+
+    Args:
+        timed: is told how many seconds each call took, in the thread.
+    """
+
+    def __init__(self, name: str, timed: Callable[[float], None] = _untimed) -> None:
+        self._timed = timed
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._waiting = 0
         self._door = trio.lowlevel.ParkingLot()
@@ -44,6 +54,11 @@ class Worker:
             self._thread.start()
         finally:
             threading.stack_size(before)
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for the thread, and the one that it works on."""
+        return self._waiting
 
     async def run(self, function: Callable[[], T]) -> T:
         """Run a call in the thread and wait for it. It is not interrupted by cancellation."""
@@ -76,7 +91,9 @@ class Worker:
     def _loop(self) -> None:
         adopt_deep_stack()
         while (call := self._calls.get()) is not None:
+            began = time.perf_counter()
             result = outcome.capture(call.function)
+            self._timed(time.perf_counter() - began)
             try:
                 call.token.run_sync_soon(trio.lowlevel.reschedule, call.task, result)
             except trio.RunFinishedError:

@@ -88,6 +88,7 @@ BRIDGE = [
 READER = [
     ("GET", path)
     for path in (
+        "/metrics",
         "/v1/status",
         "/v1/coalition",
         "/v1/credentials",
