@@ -208,7 +208,7 @@ class MembersSwarm(Swarm):
             sum(self._handshakes.values()) >= HANDSHAKES_MAX
             or self._handshakes.get(host, 0) >= HANDSHAKES_PER_HOST_MAX
         ):
-            _log.debug("refused a connection from %s: too many are being secured", host)
+            _log.debug("connection_refused", extra={"detail": f"too many from {host} are being secured"})
             return
         self._handshakes[host] = self._handshakes.get(host, 0) + 1
         try:
@@ -264,7 +264,7 @@ class MembersSwarm(Swarm):
                 with foreign_errors(f"a stream of {peer_id}"):
                     await stream_handler(stream)
             except TransportError as exc:
-                _log.debug("%s", exc)
+                _log.debug("stream_failed", extra={"detail": str(exc)})
                 with trio.move_on_after(RESET_S):
                     await stream.reset()
             finally:

@@ -241,7 +241,7 @@ class Libp2pTransport:
                         stream = await self._host.new_stream(contact.peer_id, [PROTOCOL])
                     await self._ask_on(contact, MuxedByteStream(stream))
                 except TransportError as exc:
-                    _log.debug("no stream: %s", exc)
+                    _log.debug("no_stream", extra={"peer": contact.peer.name, "detail": str(exc)})
                 failures = 0 if trio.current_time() - began >= STEADY_S else failures + 1
                 await contact.arrival(self._pause(failures))
 

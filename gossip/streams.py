@@ -244,13 +244,14 @@ class AnswerStream:
             with trio.move_on_after(HANDLER_S_MAX):
                 answer = await self._handler(self._peer, request.payload)
         except Exception:  # noqa: BLE001  whatever a handler raises is its own fault, and must not end the stream
-            _log.exception("the handler failed on a request of %s", self._peer)
+            _log.exception("handler_failed", extra={"peer": self._peer})
         finally:
             self._working -= 1
         if answer is None:
             frame = _failure(request.request_id, Reason.FAILED)
         elif len(answer) > self._bounds.frame_bytes:
-            _log.error("the answer to %s has %d bytes; not sent", self._peer, len(answer))
+            detail = f"the answer has {len(answer)} bytes; not sent"
+            _log.error("answer_too_large", extra={"peer": self._peer, "detail": detail})
             frame = _failure(request.request_id, Reason.TOO_LARGE)
         else:
             frame = encode_frame(Frame(FrameKind.RESPONSE, request.request_id, answer))
@@ -266,9 +267,9 @@ async def _until_broken(peer: PeerName, part: Callable[[], Awaitable[None]]) -> 
     try:
         await part()
     except DecodeError as exc:
-        _log.warning("%s broke the rules of the stream: %s", peer, exc)
+        _log.warning("stream_rules_broken", extra={"peer": peer, "detail": str(exc)})
     except TransportError as exc:
-        _log.debug("the stream with %s broke: %s", peer, exc)
+        _log.debug("stream_broke", extra={"peer": peer, "detail": str(exc)})
 
 
 def _failure(request_id: int, reason: Reason) -> bytes:

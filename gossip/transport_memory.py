@@ -267,7 +267,7 @@ class MemoryTransport:
         try:
             answer = await self._handler(name, payload)
         except Exception:  # noqa: BLE001  as on the real road: a handler's fault ends one request and no more
-            _log.exception("the handler failed on a request of %s", name)
+            _log.exception("handler_failed", extra={"peer": name})
             return Reason.FAILED
         finally:
             self._working[key] -= 1

@@ -21,11 +21,11 @@ def proofs_to_publish(holdings: Holdings, author: Author, now: int) -> list[Sign
     """The proofs of what came to light since the last call. The log tells of them, and of the own contradictions."""
     proofs: list[SignedRecord] = []
     for found in accuse(holdings, author, now):
-        said = {"accused": found.one.member, "one": found.one.id.hex(), "other": found.other.id.hex()}
+        one, other = found.one.id.hex(), found.other.id.hex()
         if found.proof is None:
-            log.error("contradicts_itself", **said)
+            log.error("contradicts_itself", accused=found.one.member, one=one, other=other)
         else:
-            log.warning("contradiction_proved", **said)
+            log.warning("contradiction_proved", accused=found.one.member, one=one, other=other)
             proofs.append(found.proof)
     return proofs
 

@@ -361,7 +361,7 @@ async def _on_error(request: Request, exc: Exception) -> Response:
 
 async def _on_fault(request: Request, exc: Exception) -> Response:
     """A defect here. The error goes on to the server's log after this answer."""
-    log.error("request_failed", path=request.url.path, error=type(exc).__name__)
+    log.error("request_failed", path=request.url.path, error=type(exc).__name__, detail=str(exc))
     return _problem(500, Problem("node_fault", "the node failed at this request", "its log says why"))
 
 

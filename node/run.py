@@ -214,15 +214,18 @@ async def _run(
                 await nursery.start(surroundings.serve_metrics)
             nursery.start_soon(surroundings.follow)
             said = surroundings.ready()
-            log.info("ready", node=said.node, coalition=said.coalition, epoch=said.epoch, version=__version__)
+            log.info(
+                "node_ready", node=said.node, coalition=said.coalition, epoch=said.epoch, version=__version__
+            )
             ready(said)
             await _stopped(stop)
-            log.info("stopping")
+            log.info("node_stopping")
             nursery.cancel_scope.cancel()
     finally:
         for store in opened:
             await worker.run(store.close)
         worker.close()
+        log.info("node_stopped", node=house.config.node)
 
 
 def build_core(house: House, store: Store, clock: Clock, metrics: Metrics | None = None) -> Core:

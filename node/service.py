@@ -119,6 +119,8 @@ class Service:
             result, outgoing = await self._runner.run(run)
         except StoreError as exc:
             # Whoever called hears of it, and the node stops: what it would do next could not be kept.
+            if not self._failed.is_set():
+                log.error("store_failed", detail=str(exc))  # noqa: TRY400  the sentence names the file and why
             self._failure = exc
             self._failed.set()
             raise
@@ -329,7 +331,7 @@ class Service:
         try:
             return await self._transport.request(name, payload, timeout_s=timeout_s)
         except RequestError as exc:
-            log.debug("request_failed", peer=name, reason=str(exc.reason))
+            log.debug("peer_silent", peer=name, reason=str(exc.reason))
             return None
 
     async def _answer_after(self, brought: Brought, payload: bytes, peer: PeerName) -> bytes:

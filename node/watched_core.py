@@ -104,7 +104,7 @@ class WatchedCore(Core):
         if pursuit is None:
             return
         log.info(
-            "intent_waits" if standing != "expired" else "intent_expired",
+            "intent_waits",
             intent=intent.hex(),
             standing=standing,
             needs=sorted({need.code for need in pursuit.needs}),

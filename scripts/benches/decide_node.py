@@ -24,9 +24,12 @@ from benches.coalition import build, chains, intent, names
 from comity.gossip.libp2p_transport import Libp2pTransport
 from comity.gossip.transport import Peer
 from comity.node.clock import SystemClock
-from comity.node.core import Core, Identity
+from comity.node.core import Identity
+from comity.node.metrics import Metrics
 from comity.node.service import Service
 from comity.node.store_sqlite import SqliteStore
+from comity.node.watched_core import WatchedCore
+from comity.node.watched_roads import WatchedTransport, watched_handler
 from comity.node.worker import Worker
 from comity.protocol.identifiers import sha256
 from world import ENGINE
@@ -49,24 +52,26 @@ class BenchNode:
         organization = self.world[self.name]
         identity = Identity(self.name, f"spiffe://{self.name}/node/n1", organization.node)
         store = SqliteStore(directory / f"{index}.sqlite3")
-        self.core = Core(identity, store, SystemClock(), ENGINE, (organization.epoch,))
+        metrics = Metrics()
+        metrics.time_commits(store)
+        self.core = WatchedCore(metrics, identity, store, SystemClock(), ENGINE, (organization.epoch,))
         self.core.admit(self.world.common)
         leaves, records = chains(self.world, self.names[0], chain_count)
         self.leaves[self.names[0]] = leaves
         self.core.admit(records)
         self.core.drain()
-        self.worker = Worker("judgement")
+        self.worker = Worker("judgement", metrics.call_seconds.observe)
         self.service = Service(self.core, self.worker)
+        self.answer = watched_handler(self.service.handle_request, metrics)
         seed = sha256(f"seed {self.name}".encode())
-        self.transport = Libp2pTransport(
-            seed, ["/ip4/127.0.0.1/tcp/0"], self.handle, Random(index), security="noise"
-        )
+        roads = Libp2pTransport(seed, ["/ip4/127.0.0.1/tcp/0"], self.handle, Random(index), security="noise")
+        self.transport = WatchedTransport(roads, metrics)
         self.taken = 0
 
     async def handle(self, peer: str, payload: bytes) -> bytes:
         if payload.startswith(ECHO):
             return bytes(int.from_bytes(payload[4:8], "big"))
-        return await self.service.handle_request(peer, payload)
+        return await self.answer(peer, payload)
 
     @property
     def others(self) -> list[str]:

@@ -151,8 +151,9 @@ async def test_a_run_moves_what_it_should(place: Path) -> None:
         assert of(gone, "comity_member_reachable", member=SOUTH) == 0
         held = await submit(houses[NORTH], step("plain/b", run="run-2", wait_s=0.0))
         assert held.outcome != "execute"
-        waits = await until_scraped(houses[NORTH], "comity_intents_waiting", 0.0, standing="deferred")
-        assert sum(value for (name, _), value in waits.items() if name == "comity_intents_waiting") == 1
+        waits = await until_scraped(houses[NORTH], "comity_intents_waiting", 1.0, standing="asking")
+        assert of(waits, "comity_intents_waiting", standing="held") == 0
+        assert of(waits, "comity_intent_oldest_waiting_seconds") >= 0
 
 
 def _labels_are_on_the_page(series: Series) -> None:
