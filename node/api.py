@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import msgspec
 import structlog
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
@@ -49,6 +49,12 @@ from comity.protocol.errors import ComityError, DecodeError, TransportError, Ver
 from comity.protocol.identifiers import DIGEST_BYTES
 
 T = TypeVar("T")
+RecordId: TypeAlias = Annotated[
+    str, Path(json_schema_extra={"pattern": f"^[0-9A-Fa-f]{{{2 * DIGEST_BYTES}}}$"})
+]
+"""Said in the document and checked by `id_of`, whose sentence says more than a pattern does."""
+Shown: TypeAlias = dict[str, Any]
+Listed: TypeAlias = list[dict[str, Any]]
 Handler: TypeAlias = Callable[[Request, Exception], Awaitable[Response]]
 
 FETCH_S: Final = 20.0
@@ -146,7 +152,7 @@ def _bridge(service: Service, surroundings: Surroundings) -> APIRouter:
         return json_answer(await api_steps.submit(service, config, form))
 
     @router.get("/steps/{intent}", response_model=StepAnswer, summary="Where an intent stands")
-    async def step(intent: str, wait_s: Annotated[float, Query(ge=0, le=600)] = 0.0) -> Response:
+    async def step(intent: RecordId, wait_s: Annotated[float, Query(ge=0, le=600)] = 0.0) -> Response:
         return json_answer(await api_steps.wait(service, id_of(intent), min(wait_s, config.wait_max_s)))
 
     @router.post("/reads", response_model=ReadAnswer, summary="Whether an input's bytes may be used")
@@ -189,16 +195,16 @@ def _reader(service: Service, surroundings: Surroundings) -> APIRouter:
     async def shown(function: Callable[[], object]) -> Response:
         return json_answer(await service.call(function))
 
-    @router.get("/status", summary="How the node is, and whom it reaches")
+    @router.get("/status", response_model=Shown, summary="How the node is, and whom it reaches")
     async def status() -> Response:
         connected, seen = service.connected(), surroundings.seen()
         return await shown(partial(views.status, core, connected, surroundings.listens(), seen))
 
-    @router.get("/coalition", summary="Who belongs, and by which rules")
+    @router.get("/coalition", response_model=Shown, summary="Who belongs, and by which rules")
     async def coalition() -> Response:
         return await shown(partial(views.coalition, core, surroundings.addresses()))
 
-    @router.get("/credentials", summary="The credentials that are held")
+    @router.get("/credentials", response_model=Listed, summary="The credentials that are held")
     async def credentials() -> Response:
         return await shown(partial(views.credentials, core))
 
@@ -206,34 +212,36 @@ def _reader(service: Service, surroundings: Surroundings) -> APIRouter:
     async def taken_back() -> Response:
         return await shown(partial(revocations.revocations, core))
 
-    @router.get("/intents", summary="The newest intents")
+    @router.get("/intents", response_model=Listed, summary="The newest intents")
     async def intents() -> Response:
         return await shown(partial(views.intents, core))
 
-    @router.get("/intents/{intent}", summary="One intent, with votes, causes and needs")
-    async def intent(intent: str) -> Response:
+    @router.get("/intents/{intent}", response_model=Shown, summary="One intent, with votes, causes and needs")
+    async def intent(intent: RecordId) -> Response:
         return await shown(partial(views.intent, core, await _held(service, id_of(intent))))
 
-    @router.get("/decisions", summary="The newest permits and refusals")
+    @router.get("/decisions", response_model=Listed, summary="The newest permits and refusals")
     async def decisions() -> Response:
         return await shown(partial(views.decisions, core))
 
-    @router.get("/decisions/{decision}", summary="One decision, or that of an intent")
-    async def decision(decision: str) -> Response:
+    @router.get("/decisions/{decision}", response_model=Shown, summary="One decision, or that of an intent")
+    async def decision(decision: RecordId) -> Response:
         return await shown(partial(views.decision, core, id_of(decision)))
 
     @router.get(
-        "/workings/{named}", summary="How the votes of a decision or an intent, or one vote, came about"
+        "/workings/{named}",
+        response_model=Shown,
+        summary="How the votes of a decision or an intent, or one vote, came about",
     )
-    async def workings_of(named: str) -> Response:
+    async def workings_of(named: RecordId) -> Response:
         return json_answer(await _workings(service, id_of(named)))
 
-    @router.get("/waiting", summary="What waits, for what, and what to do")
+    @router.get("/waiting", response_model=Listed, summary="What waits, for what, and what to do")
     async def waiting() -> Response:
         return await shown(partial(views.waiting, core))
 
-    @router.get("/records/{record}", summary="One record, decoded")
-    async def record(record: str) -> Response:
+    @router.get("/records/{record}", response_model=Shown, summary="One record, decoded")
+    async def record(record: RecordId) -> Response:
         return await shown(partial(views.record, core, await _held(service, id_of(record))))
 
     _lineage_routes(router, service)
@@ -248,15 +256,19 @@ def _lineage_routes(router: APIRouter, service: Service) -> None:
     async def shown(function: Callable[[], object]) -> Response:
         return json_answer(await service.call(function))
 
-    @router.get("/transitions", summary="The explicit steps of owners that are held")
+    @router.get("/transitions", response_model=Listed, summary="The explicit steps of owners that are held")
     async def transitions() -> Response:
         return await shown(partial(owner_words.transitions, core))
 
-    @router.get("/ids/{beginning}", summary="The records whose id begins so")
+    @router.get("/ids/{beginning}", response_model=Listed, summary="The records whose id begins so")
     async def ids(beginning: str) -> Response:
         return await shown(partial(ancestry.ids_from, core, beginning))
 
-    @router.get("/lineage/{name:path}", summary="The chain of actuations behind an asset or a record")
+    @router.get(
+        "/lineage/{name:path}",
+        response_model=Shown,
+        summary="The chain of actuations behind an asset or a record",
+    )
     async def lineage(name: str, partition: str | None = None) -> Response:
         slots = await service.call(partial(ancestry.slots_of, core, name)) if partition is None else []
         if len(slots) > 1:
@@ -311,7 +323,11 @@ def _operator(service: Service) -> APIRouter:
     """What an operator hands in."""
     router = APIRouter(prefix="/v1", dependencies=[only("operator")], responses=_PROBLEMS, tags=["operator"])
 
-    @router.post("/records", summary="Hand in a signed record: an approval, a credential, a revocation, ...")
+    @router.post(
+        "/records",
+        response_model=Shown,
+        summary="Hand in a signed record: an approval, a credential, a revocation, ...",
+    )
     async def submit(form: RecordForm) -> Response:
         try:
             data = base64.b64decode(form.record, validate=True)
@@ -345,6 +361,9 @@ async def _on_form(_: Request, exc: Exception) -> Response:
 async def _on_http(_: Request, exc: Exception) -> Response:
     if not isinstance(exc, HTTPException):
         raise exc
+    if exc.status_code == HTTPStatus.BAD_REQUEST:
+        # A body that is no text: to whoever sent it the same as one that is no JSON.
+        return _problem(422, Problem("form_invalid", str(exc.detail)))
     code = HTTPStatus(exc.status_code).name.lower()
     return _problem(exc.status_code, Problem(code, str(exc.detail)))
 
