@@ -9,7 +9,7 @@ Spec: docs/spec/bundle.md section 3.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -33,6 +33,8 @@ from comity.protocol.execution import Actuation, Ask, Intent, Permit, Refusal, S
 from comity.protocol.verified import VerifiedRecord
 
 AnyRecord: TypeAlias = VerifiedRecord[Any]
+Told: TypeAlias = Callable[[str, int, int], object]
+"""Takes what is done, how many of them are done, and how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +60,16 @@ class Report:
     cosigned: bool = False
 
 
-def verify_bundle(data: bytes, roots: Roots, engine: bytes) -> Report:
+def _untold(stage: str, done: int, total: int) -> None:
+    del stage, done, total
+
+
+def verify_bundle(data: bytes, roots: Roots, engine: bytes, told: Told = _untold) -> Report:
     """Verify a bundle under roots.
 
     Args:
         engine: the id of the engine that would judge again; where the epochs do not name it the level is `signed`.
+        told: is told what is done, and how much of it; for whoever waits. It changes nothing.
 
     Raises:
         DecodeError: no bundle.
@@ -70,15 +77,17 @@ def verify_bundle(data: bytes, roots: Roots, engine: bytes) -> Report:
     """
     bundle = decode_bundle(data)
     epochs = _pinned_epochs(bundle, roots)
+    told("verifying signatures", 0, len(bundle.records))
     holdings = _verified(bundle)
     held = _closure(bundle, holdings, epochs)
     _require_rules(held, epochs)
     carrying = _carrying(bundle.targets, held)
     certificates = _Certificates(held)
-    for record_id in sorted(carrying):
+    for done, record_id in enumerate(sorted(carrying)):
+        told("checking rules", done, len(carrying))
         _check(held[record_id], held, epochs, certificates)
     _check_slots(held, carrying)
-    rejudged, why = _rejudge(held, carrying, holdings, epochs, engine)
+    rejudged, why = _rejudge(held, carrying, holdings, epochs, engine, told)
     return Report(
         level="signed" if why else "re-judged",
         coalition=bundle.coalition,
@@ -302,14 +311,14 @@ def _rejudge(
     holdings: Holdings,
     epochs: dict[bytes, EpochState],
     engine: bytes,
+    told: Told,
 ) -> tuple[int, str]:
     """Judge every vote that the targets stand on again. Returns how many, and why not if not."""
     compiled: dict[bytes, Governance] = {}
     count = 0
-    for record_id in sorted(carrying):
-        vote = held[record_id]
-        if not isinstance(vote.body, Vote):
-            continue
+    votes = [held[i] for i in sorted(carrying) if isinstance(held[i].body, Vote)]
+    for vote in votes:
+        told("judging votes again", count, len(votes))
         if vote.body.engine != engine:
             return count, "judged by an engine that is not this one"
         governance = compiled.get(vote.body.epoch)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from comity.node.cli_intent_words import say_decision, say_explained, say_intent, slots_of, standing_in_list
+from comity.node.cli_progress import work
 from comity.node.cli_terminal import (
     NEGATIVE,
     HomeOption,
@@ -251,7 +252,8 @@ def show_decision(
         value: Any = client.decision(wanted)
         show(value, as_json, lambda out: say_decision(out, value))
         return
-    found: Any = client.workings(wanted)
+    with work("the node judges again, and fetches what other members hold", as_json=as_json):
+        found: Any = client.workings(wanted)
     decided: Any = client.decision(found["decision"]) if found["decision"] else {}
 
     def say(out: Console) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from comity.node.cli_progress import work
 from comity.node.cli_terminal import (
     HomeOption,
     JsonOption,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from comity.attestation.offline import Report
     from comity.attestation.roots import Roots
     from comity.protocol.bundle import Bundle
+
+_FETCHES: Final = "the node gathers the records, and fetches what other members hold"
 
 PartitionOption = Annotated[
     str | None,
@@ -73,7 +76,8 @@ def show_lineage(
     """
     from comity.node.signing_hand import Hand
 
-    said: Any = Hand.of(home).reader().lineage(name, partition)
+    with work(_FETCHES, as_json=as_json):
+        said: Any = Hand.of(home).reader().lineage(name, partition)
     say = _say_lineage if "target" in said else _say_partitions
     show(said, as_json, lambda out: say(out, said))
 
@@ -167,7 +171,8 @@ def export(
     from comity.node.signing_hand import Hand
     from comity.protocol.bundle import decode_bundle
 
-    data = Hand.of(home).reader().bundle(name, partition)
+    with work(_FETCHES, as_json=as_json):
+        data = Hand.of(home).reader().bundle(name, partition)
     bundle = decode_bundle(data)
     write_file(out, data, mode=PUBLIC)
     value = {
@@ -243,7 +248,8 @@ def verify(
     found = fingerprint_of(pinned).hex()
     data, _ = read_file(bundle, BUNDLE_BYTES_MAX)
     try:
-        report = verify_bundle(data, pinned, engine_id())
+        with work("reading the bundle", as_json=as_json) as shown:
+            report = verify_bundle(data, pinned, engine_id(), shown.told)
     except DecodeError as exc:
         raise DecodeError(f"{bundle}: {_no_bundle(data, str(exc))}") from exc
     except VerificationError as exc:

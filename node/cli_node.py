@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
+from comity.node.cli_progress import work
 from comity.node.cli_terminal import (
     NEGATIVE,
     HomeOption,
@@ -25,6 +26,8 @@ from comity.node.cli_terminal import (
 from comity.node.cli_working import term
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
 
     from comity.node.cards import Card
@@ -253,14 +256,21 @@ def status(
     """How the node is: whom it reaches, whether a decision can come about, and what is open."""
     from comity.node.signing_hand import Hand
 
-    said = awaited_status(Hand.of(home).reader(), until, within if until is not None else 0.0)
+    with work("waiting", as_json=as_json) as shown:
+        said = awaited_status(Hand.of(home).reader(), until, within if until is not None else 0.0, shown.told)
     show(said, as_json, lambda out: _say_status(out, said))
     if until is not None and not _reached(said, until):
         raise typer.Exit(NEGATIVE)
 
 
-def awaited_status(client: NodeClient, until: str | None, within_s: float) -> Any:
-    """What the node says of itself, once that is what is waited for or the time is over."""
+def awaited_status(
+    client: NodeClient, until: str | None, within_s: float, told: Callable[[str], None] = lambda _: None
+) -> Any:
+    """What the node says of itself, once that is what is waited for or the time is over.
+
+    Args:
+        told: hears what is waited for.
+    """
     from comity.node.client import NodeNotRunningError
 
     deadline = time.monotonic() + within_s
@@ -272,9 +282,11 @@ def awaited_status(client: NodeClient, until: str | None, within_s: float) -> An
             # Whoever waits may have started it a moment ago.
             if late:
                 raise
+            told("waiting for the node to start")
         else:
             if late or until is None or _reached(said, until):
                 return said
+            told(_waits_for(said, until))
         time.sleep(POLL_S)
 
 
@@ -282,6 +294,16 @@ def _reached(said: Any, until: str) -> bool:
     if not (said["governance_complete"] and said["votes"]):
         return False
     return bool(said["quorum_reachable"] if until == "quorum" else said["reachable"] == len(said["members"]))
+
+
+def _waits_for(said: Any, until: str) -> str:
+    """What is waited for, in one line."""
+    if not said["governance_complete"]:
+        return "waiting for taxonomy and policies"
+    wanted = said["quorum"] if until == "quorum" else len(said["members"])
+    if said["reachable"] < wanted:
+        return f"waiting: {said['reachable']} members in reach, wanted are {wanted}"
+    return "waiting: the node goes through what others hold, and does not vote yet"
 
 
 def _say_status(out: Console, said: Any) -> None:

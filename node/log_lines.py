@@ -86,7 +86,7 @@ def _short(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_short(each) for each in cast("list[Any]", value)[:32]]
     if isinstance(value, Mapping):
-        pairs = list(value.items())[:32]
+        pairs = list(cast("dict[Any, Any]", value).items())[:32]
         return {str(name)[:100]: _short(each) for name, each in pairs}
     if isinstance(value, bool | int | float):
         return value

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -19,16 +19,19 @@ from comity.node.clock import Clock
 from comity.node.core import Core, Identity
 from comity.node.metrics import Metrics
 from comity.node.store import Store
+from comity.protocol.encoding import encode
 from comity.protocol.envelope import SignedRecord
 from comity.protocol.errors import DecodeError, VerificationError
-from comity.protocol.execution import Permit, Vote
+from comity.protocol.execution import Permit
 from comity.protocol.frames import DeclineFrame, PageFrame, ProblemFrame
 from comity.protocol.outcome import Mode
-from comity.protocol.records import decode_body
 
 log = structlog.get_logger("comity.node")
 
-MALFORMED = "malformed"
+_MODES: Final = tuple(
+    (b"\xa4mode" + encode(str(mode)), str(mode)) for mode in sorted(Mode, key=lambda mode: mode.rank)
+)
+MALFORMED: Final = "malformed"
 """The reason of what is no record of its kind: that has a sentence and no code."""
 
 
@@ -116,8 +119,7 @@ class WatchedCore(Core):
         said = super()._judge(event)
         match said:
             case SignedRecord():
-                body: Any = decode_body(said)
-                mode = _mode(body)
+                mode = mode_of_vote(said)
                 self.metrics.votes.add(mode)
                 log.debug("voted", ask=event.ask.id.hex(), vote=said.id.hex(), mode=mode)
             case DeclineFrame(code=code) | ProblemFrame(code=code):
@@ -167,10 +169,13 @@ def _outcome(body: Any) -> str:
     return str(min((claim.mode for claim in body.claims), key=lambda mode: mode.rank))
 
 
-def _mode(body: Any) -> str:
-    if not isinstance(body, Vote):
-        return str(Mode.DEFER)
-    return str(min((each.outcome.mode for each in body.judgements), key=lambda mode: mode.rank))
+def mode_of_vote(vote: SignedRecord) -> str:
+    """The least mode that a vote says, found in its bytes: decoding it costs a twentieth of what judging it did.
+
+    No text in it looks so: what stands before a mode is no first byte of a character.
+    """
+    body = vote.body_bytes or b""
+    return next((word for mark, word in _MODES if mark in body), str(Mode.EXECUTE))
 
 
 def _reason(error: VerificationError | DecodeError) -> str:

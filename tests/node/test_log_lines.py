@@ -7,7 +7,7 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ class Terminal(io.StringIO):
 
 
 @contextmanager
-def logging_to(stream: io.StringIO, level: Any = "debug", shape: LogFormat = "auto") -> Iterator[None]:
+def logging_to(stream: io.StringIO, level: Any = "debug", shape: LogFormat = "auto") -> Generator[None]:
     """The log of a node goes there, inside."""
     root = logging.getLogger()
     before = root.handlers[:], root.level

@@ -24,7 +24,7 @@ def unix_session(path: Path) -> requests.Session:
             self.sock.connect(str(path))
 
     class Pool(HTTPConnectionPool):
-        ConnectionCls = Connection
+        ConnectionCls = Connection  # pyright: ignore[reportAssignmentType]  # urllib3's own is no such protocol either
 
     class Adapter(HTTPAdapter):
         def get_connection_with_tls_context(self, *_: Any, **__: Any) -> HTTPConnectionPool:
