@@ -185,7 +185,7 @@ class OneTopicPubsub(Pubsub):
             with foreign_errors("a message"):
                 await super().push_msg(msg_forwarder, msg)
         except TransportError as exc:
-            _log.debug("%s", exc)
+            _log.debug("gossip_failed", extra={"detail": str(exc)})
 
     def notify_subscriptions(self, publish_message: rpc_pb2.Message) -> None:
         """Hand it over at once: libp2p's own queue of 32 drops what comes in a burst."""
@@ -245,7 +245,7 @@ class Libp2pGossip:
                     await self._run_once()
             except TransportError as exc:
                 self.failures += 1
-                _log.warning("gossip ended, and begins again in %g s: %s", AGAIN_S, exc)
+                _log.warning("gossip_ended", extra={"detail": str(exc)})
             await trio.sleep(AGAIN_S)
 
     async def _run_once(self) -> None:

@@ -58,7 +58,8 @@ def raw(home: Home, request: bytes) -> tuple[int, dict[str, Any]]:
             connection.sendall(request)
         data = b"".join(iter(lambda: connection.recv(65_536), b""))
     head, _, body = data.partition(b"\r\n\r\n")
-    return int(head.split()[1]), json.loads(body)
+    # Metrics are no JSON.
+    return int(head.split()[1]), json.loads(body) if b"application/json" in head else {}
 
 
 def request(method: str, path: str, token: str = "", body: bytes = b"", *headers: str) -> bytes:
