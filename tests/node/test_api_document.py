@@ -117,6 +117,7 @@ async def lived_in(house: RunningHouse) -> dict[str, list[str]]:
     }
 
 
+@pytest.mark.slow
 async def test_every_answer_is_one_that_the_document_describes(place: Path) -> None:
     homes = found(place, (NORTH,))
     home = homes[NORTH]
