@@ -208,7 +208,11 @@ def _reader(service: Service, surroundings: Surroundings) -> APIRouter:
     async def credentials() -> Response:
         return await shown(partial(views.credentials, core))
 
-    @router.get("/revocations", summary="What was taken back, and how many members have acknowledged it")
+    @router.get(
+        "/revocations",
+        response_model=Listed,
+        summary="What was taken back, and how many members have acknowledged it",
+    )
     async def taken_back() -> Response:
         return await shown(partial(revocations.revocations, core))
 

@@ -102,6 +102,9 @@ READER = [
         f"/v1/records/{'0' * 64}",
         f"/v1/ids/{'0' * 6}",
         "/v1/transitions",
+        "/v1/revocations",
+        "/v1/owner-policies",
+        "/v1/why/x",
         "/v1/lineage/x",
         "/v1/bundles/x",
     )

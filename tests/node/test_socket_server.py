@@ -136,14 +136,14 @@ async def test_half_a_head_is_given_up(place: Path, monkeypatch: pytest.MonkeyPa
         stream = await door.connect(HEAD)
         with trio.fail_after(10):
             # A byte now and then gains no time.
-            while True:
-                try:
-                    await stream.send_all(b"x")
-                except trio.BrokenResourceError:
-                    break
+            closed = False
+            while not closed:
                 with trio.move_on_after(0.05):
-                    if await stream.receive_some(1) == b"":
-                        break
+                    try:
+                        await stream.send_all(b"x")
+                        closed = await stream.receive_some(1) == b""
+                    except trio.BrokenResourceError:
+                        closed = True
 
 
 def upgrade(token: str) -> bytes:
