@@ -56,6 +56,9 @@ NEWS_GAP_S: Final = 1.0
 
 HURRIES_MAX: Final = 5
 """Asks of one intent that come early because a member says that it is starting: a liar always says so."""
+RETURNS_MAX: Final = 3
+"""Asks of one intent that come early because a certain member is back: a liar comes and goes as it likes, and asks are
+counted. With 13 members, four of them liars, these are 12 of 50."""
 
 Standing: TypeAlias = Literal["asking", "permitted", "refused", "deferred", "held", "expired"]
 """`held`: fewer than a quorum answered; a local state, under the same intent, that goes on by itself."""
@@ -65,12 +68,14 @@ Standing: TypeAlias = Literal["asking", "permitted", "refused", "deferred", "hel
 class IntentFiled:
     """An intent of this organization, with records that came with it (a launch ticket, evidence).
 
-    `after` is the last t that it was asked for in a process before this one: no ask is for it or one before it.
+    `after` is the last t that it was asked for in a process before this one: no ask is for it or one before it. `asks`
+    is how often that was: asks are counted, and pauses grow, over all processes.
     """
 
     intent: SignedRecord
     offered: tuple[SignedRecord, ...] = ()
     after: int = 0
+    asks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +168,7 @@ class Pursuit:
     ask_next: float | None = None
     backoff: float = ASK_BACKOFF_S_MIN
     hurries: int = 0
+    returns: dict[str, int] = field(default_factory=dict[str, int])
     permit: VerifiedRecord[Permit] | None = None
     refusal: VerifiedRecord[Refusal] | None = None
     causes: tuple[Cause, ...] = ()
@@ -200,11 +206,13 @@ class Requester:
         offered: tuple[AnyRecord, ...],
         certificate: AnyRecord | None,
         after: int = 0,
+        asks: int = 0,
     ) -> bool:
         """Take up an intent from before this process, with its permit or refusal where there is one.
 
         Args:
             after: the last t that it was asked for.
+            asks: how often it was asked for.
 
         Returns whether it stands; one without a certificate has to be filed again.
         """
@@ -213,7 +221,9 @@ class Requester:
         ask = self._holdings.get(certificate.body.ask)
         if ask is None:
             return False
-        pursuit = Pursuit(intent=intent, offered=offered, after=after, ask=ask)
+        pursuit = Pursuit(
+            intent=intent, offered=offered, after=after, ask=ask, asks=asks, backoff=_pause_after(asks)
+        )
         votes = [v for i in certificate.body.votes if (v := self._holdings.get(i)) is not None]
         pursuit.votes = {vote.member: vote for vote in votes}
         causes = (c for vote in votes for j in vote.body.judgements for c in j.outcome.causes)
@@ -251,17 +261,24 @@ class Requester:
         if known is not None:
             return (Settled(intent.id, known.standing),)
         offered = tuple(r for o in event.offered if (r := self._holdings.get(o.id)) is not None)
-        pursuit = Pursuit(intent=intent, offered=offered, after=event.after)
+        pursuit = Pursuit(
+            intent=intent,
+            offered=offered,
+            after=event.after,
+            asks=event.asks,
+            backoff=_pause_after(event.asks),
+        )
         self._pursuits[intent.id] = pursuit
         others = (r.record for r in admission.admitted if r.record not in event.offered)
         stored = StoreOwn((*event.offered, *(r for r in others if r.id != intent.id), event.intent))
-        return (stored, *self._ask(now, pursuit))
+        # Also where nothing else ever wakes it, for all have voted and nothing arrives, it ends.
+        ends = WakeAt(float(intent.header.at + ASK_AGE_S_MAX + 1))
+        return (stored, *self._ask(now, pursuit), ends)
 
     def _ask(self, now: float, pursuit: Pursuit) -> tuple[Effect, ...]:
         """Open a new t."""
-        age = now - pursuit.intent.header.at
-        if pursuit.asks >= ASKS_PER_INTENT_MAX or age > ASK_AGE_S_MAX:
-            return self._settle(pursuit, "expired")
+        if pursuit.asks >= ASKS_PER_INTENT_MAX or _is_old(pursuit, now):
+            return self._expire(pursuit)
         last = max(pursuit.ask.body.t if pursuit.ask is not None else 0, pursuit.after)
         # No vote on a t before the epoch counts.
         begun = self._holdings.epoch.body.started
@@ -418,6 +435,9 @@ class Requester:
 
     def _defer(self, now: float, pursuit: Pursuit, result: Undecided, quorum: int) -> tuple[Effect, ...]:
         pursuit.causes, pursuit.needs = result.causes, result.needs
+        if pursuit.asks >= ASKS_PER_INTENT_MAX:
+            # That was the last ask; what it lacked is still told.
+            return self._expire(pursuit)
         standing: Standing = "held" if len(result.votes) < quorum else "deferred"
         silent = len(pursuit.votes) < len(self._holdings.epoch.members)
         wake: tuple[Effect, ...] = ()
@@ -437,6 +457,11 @@ class Requester:
         pursuit.standing = standing
         return (Settled(pursuit.intent.id, standing),)
 
+    def _expire(self, pursuit: Pursuit) -> tuple[Effect, ...]:
+        """No ask of it follows. What it lacked last stays to be seen."""
+        pursuit.ask_next = None
+        return self._settle(pursuit, "expired")
+
     def _news(self, now: float, members: Iterable[str]) -> tuple[Effect, ...]:
         """Ask again where something new can be relied on, a silent member is back, or the epoch is another."""
         back = set(members)
@@ -444,10 +469,18 @@ class Requester:
         for pursuit in self.pursuits():
             if pursuit.standing not in ("deferred", "held"):
                 continue
-            silent = set(self._holdings.epoch.members) - set(pursuit.votes)
-            if silent & back or self._is_outdated(pursuit) or self._is_news(now, pursuit):
+            returned = self._has_returned(pursuit, back)
+            if returned or self._is_outdated(pursuit) or self._is_news(now, pursuit):
                 effects.extend(self._soon(now, pursuit))
         return tuple(effects)
+
+    def _has_returned(self, pursuit: Pursuit, back: set[str]) -> bool:
+        """Whether one of these did not vote, and did not come back too often for this intent."""
+        silent = (set(self._holdings.epoch.members) - set(pursuit.votes)) & back
+        counted = {name for name in silent if pursuit.returns.get(name, 0) < RETURNS_MAX}
+        for name in counted:
+            pursuit.returns[name] = pursuit.returns.get(name, 0) + 1
+        return bool(counted)
 
     def _is_news(self, now: float, pursuit: Pursuit) -> bool:
         """Whether what has arrived changes this organization's own judgement.
@@ -491,9 +524,23 @@ class Requester:
         for pursuit in self.pursuits():
             if pursuit.standing == "asking" and now >= pursuit.asked_at + VOTES_WAIT_S:
                 effects.extend(self._conclude(now, pursuit))
+            elif pursuit.standing in ("deferred", "held") and _is_old(pursuit, now):
+                effects.extend(self._expire(pursuit))
             elif pursuit.ask_next is not None and now >= pursuit.ask_next and pursuit.standing != "asking":
                 effects.extend(self._ask(now, pursuit))
         return tuple(effects)
+
+
+def _is_old(pursuit: Pursuit, now: float) -> bool:
+    return now - pursuit.intent.header.at > ASK_AGE_S_MAX
+
+
+def _pause_after(asks: int) -> float:
+    """The pause after the next ask that is not answered, where so many were asked before it."""
+    pause: float = ASK_BACKOFF_S_MIN
+    for _ in range(min(asks, ASKS_PER_INTENT_MAX)):
+        pause = min(pause * 2, ASK_BACKOFF_S_MAX)
+    return pause
 
 
 def _said(judgements: Iterable[ClassJudgement]) -> tuple[tuple[object, ...], ...]:

@@ -45,12 +45,12 @@ from comity.node.outgoing import (
     Wake,
     news_of,
 )
+from comity.node.past_intents import past_intents
 from comity.node.portions import FRAME_RECORDS_BYTES_MAX, Brought, are_dear, in_frames, next_portion
 from comity.node.store import Cursor, Head, Store, slot_subject
 from comity.protocol.contradictions import Slot, slot_of
 from comity.protocol.envelope import SignedRecord, decode_record
 from comity.protocol.errors import DecodeError, StoreError, VerificationError
-from comity.protocol.execution import Ask, Intent
 from comity.protocol.frames import (
     Answer,
     AskFrame,
@@ -68,7 +68,6 @@ from comity.protocol.frames import (
     decode_request,
     encode_frame,
 )
-from comity.protocol.identifiers import DIGEST_BYTES
 from comity.protocol.limits import PAGE_BYTES_MAX, PAGE_RECORDS_MAX
 from comity.protocol.verified import VerifiedRecord
 
@@ -506,32 +505,14 @@ class Core:
     def resume(self) -> int:
         """Take up this node's intents from before this process. Returns how many."""
         count = 0
-        for row in self.store.intents(status=("asking", "deferred", "held", "permitted", "refused")):
-            intent = self.holdings.get(row.intent)
-            if intent is None or not isinstance(intent.body, Intent):
-                continue
-            offered = tuple(
-                record
-                for record in self.holdings.about(row.intent)
-                if record.header.kind == "attestation" and record.member == self.identity.member
-            )
-            tickets = (self.holdings.get(i) for i in self._tickets_of(row.state))
-            offered += tuple(ticket for ticket in tickets if ticket is not None)
-            certificates = [
-                r for r in self.holdings.about(row.intent) if r.header.kind in ("permit", "refusal")
-            ]
-            newest = max(certificates, key=lambda r: (r.body.t, r.id), default=None)
-            settled = newest if row.status in ("permitted", "refused") else None
-            asked = [r.body.t for r in self.holdings.about(row.intent) if isinstance(r.body, Ask)]
-            after = max(asked, default=0)
-            if not self.requester.resume(intent, offered, settled, after):
-                self.request(IntentFiled(intent.record, tuple(record.record for record in offered), after))
+        for past in past_intents(self.store, self.holdings, self.identity.author):
+            if not self.requester.resume(
+                past.intent, past.offered, past.certificate, past.asked_last, past.asks
+            ):
+                offered = tuple(record.record for record in past.offered)
+                self.request(IntentFiled(past.intent.record, offered, past.asked_last, past.asks))
             count += 1
         return count
-
-    @staticmethod
-    def _tickets_of(state: bytes) -> list[bytes]:
-        return [state[i : i + DIGEST_BYTES] for i in range(0, len(state), DIGEST_BYTES)]
 
     def ask_again(self, intent: bytes) -> None:
         self.request(AskAgain(intent))
