@@ -51,15 +51,19 @@ async def wait(service: Service, intent: bytes, wait_s: float) -> StepAnswer:
 
 
 async def read(service: Service, form: ReadForm) -> ReadAnswer:
-    """Verify an input's bytes; without lineage here, its writer is asked once."""
+    """Verify an input's bytes.
+
+    Where they are read for an intent, the decision says which version that is. Elsewhere it is the newest: the writer
+    is asked for it, for an older version is genuine, too. Where the writer is not in reach, the newest that is known
+    here counts, or what lies beside the bytes.
+    """
     core = service.core
-    answered = await service.call(partial(work.read, core, form))
-    missing = any(cause.code == "lineage_missing" for cause in answered.causes)
-    if answered.admitted or form.intent or not missing:
-        return answered
-    asset = await service.call(partial(steps.asset_id, core, form.asset))
-    with trio.move_on_after(HEAD_UNKNOWN_S):
-        await service.fetch_head(asset, form.partition)
+    if not form.intent:
+        asset = await service.call(partial(steps.asset_id, core, form.asset))
+        known = await service.call(
+            lambda: bool(core.store.heads(asset, form.partition, coalition=core.coalition))
+        )
+        await fetch_heads(service, [(asset, form.partition, known)])
     return await service.call(partial(work.read, core, form))
 
 

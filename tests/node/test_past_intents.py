@@ -61,8 +61,10 @@ async def test_a_held_intent_survives_a_restart_under_its_id(autojump_clock: tri
         (row,) = views.waiting(nodes[NORTH].core)
         assert row["goes_on_by_itself"]
         assert {name for name, vote in row["votes"].items() if vote == "silent"} == {SOUTH, BOARD}
-        await trio.sleep(100)
-        asks = nodes[NORTH].core.requester.pursuit(intent).asks  # type: ignore[union-attr]
+        pursuit = nodes[NORTH].core.requester.pursuit(intent)
+        assert pursuit is not None
+        await until(lambda: pursuit.asks == 3 and pursuit.standing == "held")
+        asks = pursuit.asks
         north = await again(nodes[NORTH], nodes, nursery)
         await until(lambda: standing(north, intent) == "held")
         await until(lambda: north.core.requester.pursuit(intent).asks == asks + 1)  # type: ignore[union-attr]

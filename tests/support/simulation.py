@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from comity.attestation.authoring import NO_SALT
+from comity.attestation.holdings import Holdings
 from comity.attestation.requester import (
     Declined,
     Event,
@@ -187,30 +188,30 @@ class Simulation:
             for pursuit in organization.requester.pursuits():
                 if pursuit.permit is not None:
                     permits[pursuit.intent.id, pursuit.permit.body.t] = pursuit.permit.body
-                    self._check_permit(organization, pursuit)
+                    check_permit(pursuit.permit.body, organization.holdings)
                 if pursuit.refusal is not None:
                     refusals[pursuit.intent.id, pursuit.refusal.body.t] = pursuit.refusal.body
         assert not set(permits) & set(refusals), "a permit and a refusal for one (intent, t)"
 
-    def _check_permit(self, organization: Organization, pursuit: Any) -> None:
-        """Against a plain reading of the rule, not the product's tally."""
-        body: Permit = pursuit.permit.body
-        epoch = organization.holdings.epoch
-        voters: dict[str, Vote] = {}
-        for vote_id in body.votes:
-            vote = organization.holdings.get(vote_id)
-            assert vote is not None
-            assert (vote.body.intent, vote.body.t, vote.body.ask) == (body.intent, body.t, body.ask)
-            assert vote.member not in voters
-            voters[vote.member] = vote.body
-        assert len(voters) >= 2 * len(epoch.members) // 3 + 1
-        for claim in body.claims:
-            for said in voters.values():
-                own = said.judgements[claim.index].outcome
-                assert claim.mode.rank <= own.mode.rank, "a mode above a supporter's own"
-                assert extent_within(claim.extent, own.extent), "an extent beyond a supporter's own"
-                assert supports(own, claim.outcome())
-            assert set(claim.live) <= set(voters), "a live owner did not vote"
+
+def check_permit(body: Permit, holdings: Holdings) -> None:
+    """Against a plain reading of the rule, not the product's tally."""
+    epoch = holdings.epoch
+    voters: dict[str, Vote] = {}
+    for vote_id in body.votes:
+        vote = holdings.get(vote_id)
+        assert vote is not None
+        assert (vote.body.intent, vote.body.t, vote.body.ask) == (body.intent, body.t, body.ask)
+        assert vote.member not in voters
+        voters[vote.member] = vote.body
+    assert len(voters) >= 2 * len(epoch.members) // 3 + 1
+    for claim in body.claims:
+        for said in voters.values():
+            own = said.judgements[claim.index].outcome
+            assert claim.mode.rank <= own.mode.rank, "a mode above a supporter's own"
+            assert extent_within(claim.extent, own.extent), "an extent beyond a supporter's own"
+            assert supports(own, claim.outcome())
+        assert set(claim.live) <= set(voters), "a live owner did not vote"
 
 
 # Liars
