@@ -319,19 +319,20 @@ def submit(core: Core, form: StepForm, defaults: Defaults) -> StepAnswer:
     if known is not None:
         core.ask_again(known) if _wants_asking(core, known) else None
         return answer(core, known)
-    core.store.save_intent(
-        IntentRow(
-            intent=drafted.intent.id,
-            run=form.run,
-            step=form.step,
-            dedup=drafted.dedup,
-            status="asking",
-            # The tickets: evidence names its intent and is found by that.
-            state=b"".join(r.id for r in drafted.offered if r.header.kind == "launch_ticket"),
-            updated=core.clock.now(),
-        )
+    row = IntentRow(
+        intent=drafted.intent.id,
+        run=form.run,
+        step=form.step,
+        dedup=drafted.dedup,
+        status="asking",
+        # The tickets: evidence names its intent and is found by that.
+        state=b"".join(r.id for r in drafted.offered if r.header.kind == "launch_ticket"),
+        updated=core.clock.now(),
     )
-    core.file(drafted.intent, drafted.offered)
+    # Together: a row without its intent would be of nothing, and an intent without its row be taken up by nobody.
+    with core.store.batch():
+        core.store.save_intent(row)
+        core.file(drafted.intent, drafted.offered)
     return answer(core, drafted.intent.id)
 
 

@@ -7,7 +7,6 @@ import json
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -32,6 +31,7 @@ from comity.node.keystore import companion
 from comity.protocol.identifiers import sha256
 from command_line import comity
 from houses import environment, short_folder
+from ports import free_ports
 from world import FOUR, INSTITUTE, NORTH, SOUTH
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
@@ -68,15 +68,6 @@ unless { context.approvals.contains("data-protection-officer") };
 @id("measured") @mode("defer") @reason("context_not_measured") @needs("tier(at_least=1)")
 forbid(principal, action == Action::"materialize", resource is Asset) when { context.tier < 1 };
 """
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on at this moment."""
-    with contextlib.ExitStack() as stack:
-        taken = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in taken:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in taken]
 
 
 @dataclass
