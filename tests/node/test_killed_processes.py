@@ -38,7 +38,8 @@ READY_S = 60.0
 DECIDED_S = 60.0
 COMMITS = [f"{when} the commit of {kind}" for kind in mortal_node.COMMITS for when in ("before", "after")]
 MESSAGES = ["before ask 1", "before ask 2", "before ask 3", "after answer 1", "after answer 2"]
-VOTES = ["before the commit of vote", "after the commit of vote", "before the answer"]
+# Between the commit of a vote and its answer nothing takes effect.
+VOTES = ["before the commit of vote", "before the answer"]
 
 
 @dataclass

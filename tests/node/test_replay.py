@@ -68,9 +68,8 @@ def actuation(intent: str, start: str, content: bytes, partition: str = "") -> A
     return ActuationForm(intent, start, ASSET, digest, len(content), "text/csv", partition=partition)
 
 
-def reading(content: bytes, sidecar: str, **changes: str) -> ReadForm:
-    form = ReadForm("", ASSET, sha256(content).hex(), len(content), sidecar=sidecar)
-    return dataclasses.replace(form, **changes)
+def reading(content: bytes, sidecar: str, partition: str = "") -> ReadForm:
+    return ReadForm("", ASSET, sha256(content).hex(), len(content), sidecar=sidecar, partition=partition)
 
 
 async def read(house: RunningHouse, form: ReadForm) -> ReadAnswer:

@@ -12,12 +12,14 @@ import heapq
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
 from comity.node import steps, work
-from comity.node.core import Core, Identity, OutgoingAsk, OutgoingOffer, Wake
+from comity.node.core import Core, Identity
 from comity.node.forms import ActuationForm, OutputForm, StartForm, StepForm
+from comity.node.outgoing import OutgoingAsk, OutgoingOffer, Wake
 from comity.node.portions import Brought
 from comity.node.problems import Refused
 from comity.protocol.contradictions import slot_of
@@ -126,10 +128,11 @@ class Town:
             self.at(name, lambda core: core.admit(self.world.common))
         self._begun = True
         names = sorted(self.world.members)
-        self._deaf = [
-            (*self._random.sample(names, 2), since, since + self._random.uniform(5, 30))
-            for since in (self._random.uniform(0, STORM_S - 30) for _ in range(self.storm.deaf))
-        ]
+        self._deaf: list[tuple[str, str, float, float]] = []
+        for _ in range(self.storm.deaf):
+            since = self._random.uniform(0, STORM_S - 30)
+            source, target = self._random.sample(names, 2)
+            self._deaf.append((source, target, since, since + self._random.uniform(5, 30)))
         self.later(STORM_S, self.set_clocks_right)
 
     def set_clocks_right(self) -> None:
@@ -275,7 +278,12 @@ class Town:
 
     def lives_on(self, name: str) -> bool:
         """Whether a node goes on at a message that it sends."""
-        return self.at(name, lambda _: self.boundary(name) or True) is not None
+
+        def at_message(_: Core) -> bool:
+            self.boundary(name)
+            return True
+
+        return self.at(name, at_message) is not None
 
     def carry(self, name: str, item: Any) -> None:
         life = self._lives[name]
@@ -297,7 +305,7 @@ class Town:
                 self.hear(name, item.frame)
                 for member in item.members:
                     if life == self._lives[name] and self.lives_on(name):
-                        self.send(name, member, lambda m=member: self.answer(m, item.frame, name))  # type: ignore[misc]
+                        self.send(name, member, partial(self.offered, member, item.frame, name))
             case _:
                 pass
 
@@ -328,6 +336,10 @@ class Town:
         answer = self.answer(member, frame, name)
         if answer is not None:
             self.hear_answer(member, answer)
+
+    def offered(self, member: str, frame: bytes, sender: str) -> None:
+        """Records come that nobody asked for; what is answered is of no use to anybody."""
+        self.answer(member, frame, sender)
 
     def answer(self, member: str, frame: bytes, sender: str) -> bytes | None:
         answer = self.at(member, lambda core: core.answer(frame, sender))
