@@ -346,6 +346,21 @@ PAGES: Final[tuple[CausePage, ...]] = (
         related="record_refused",
     ),
     _node(
+        "host_wrong",
+        "The metrics were asked for under a name that is no loopback address. A page in a browser can have a name of its own"
+        " resolved to this machine; what it asks for is refused.",
+        _PROGRAM,
+        "Ask for them by 127.0.0.1 or ::1.",
+        related="method_not_allowed",
+    ),
+    _node(
+        "method_not_allowed",
+        "What is only read was asked to be changed.",
+        _PROGRAM,
+        "Read it with GET.",
+        related="host_wrong",
+    ),
+    _node(
         "role_forbidden",
         "The role of the token may not do this.",
         _PROGRAM,

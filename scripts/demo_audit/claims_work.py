@@ -12,6 +12,8 @@ from pyarrow.lib import ArrowException
 
 from comity.attestation.engine import engine_id
 from comity.attestation.offline import verify_bundle
+from comity.attestation.roots import parse_roots
+from comity.node.home import Home
 from comity.node.keystore import load_public
 from comity.protocol.errors import DecodeError, VerificationError
 from comity.protocol.outcome import Mode
@@ -306,6 +308,14 @@ def agent_refused(evidence: Evidence) -> Finding:
     return any_of(failed_with(evidence, "make_survival", "refuse", "comity/causes", "credential_bound"), look)
 
 
+def _roots_in(home: Path, epoch: int) -> bytes:
+    """The roots in a home that pin an epoch: its newest, or where others joined since, those that it has kept."""
+    newest = read_file(home / "roots.toml")
+    if parse_roots(newest, "roots.toml").epoch_number == epoch:
+        return newest
+    return read_file(Home(home).roots_of(epoch))
+
+
 def bundle_verified(evidence: Evidence) -> Finding:
     place = evidence.cast.place
     data = read_file(place / BUNDLE)
@@ -324,7 +334,7 @@ def bundle_verified(evidence: Evidence) -> Finding:
         "of survival": targets == [f"{evidence.cast.institute.member}/survival"],
         "a changed bit is found": found,
         "under the roots of all four": all(
-            read_file(each.home / "roots.toml") == roots for each in evidence.cast.organizations
+            _roots_in(each.home, evidence.roots.epoch_number) == roots for each in evidence.cast.organizations
         ),
     }
     survival = _survival(evidence)

@@ -26,7 +26,7 @@ from comity.node.keystore import companion, create_key
 from comity.node.signing_hand import now
 from comity.protocol.execution import Observation
 from comity.protocol.identifiers import sha256
-from houses import RunningHouse, found, hand_of, inhabited, short_folder
+from houses import RunningHouse, found, hand_of, inhabited, short_folder, without_gossip
 from world import COLUMNS, INSTITUTE, NEEDED, NORTH, SOUTH
 
 
@@ -128,7 +128,10 @@ async def test_an_explanation_leaves_no_trace_and_names_the_lifts(place: Path) -
 
 
 async def test_partners_inputs_are_fetched_before_a_step_is_judged(place: Path) -> None:
-    async with inhabited(found(place)) as houses:
+    homes = found(place)
+    # Gossip would tell Clinic South of what nobody there has asked for.
+    without_gossip(homes[SOUTH])
+    async with inhabited(homes) as houses:
         for member in (NORTH, SOUTH, INSTITUTE):
             await equip(houses[member])
         sidecars = {member: await released(houses[member]) for member in (NORTH, SOUTH)}

@@ -99,7 +99,8 @@ class Starting:
         answer = self.answers.pop(0)
         if answer is None:
             raise NodeNotRunningError("nobody listens")
-        return {"governance_complete": True, "quorum_reachable": True, **answer}
+        counts = {"quorum": 2, "reachable": 2, "members": {"north": {}, "south": {}}}
+        return {"governance_complete": True, "quorum_reachable": True, **counts, **answer}
 
 
 def test_who_waits_for_a_node_waits_for_its_start_too(monkeypatch: pytest.MonkeyPatch) -> None:

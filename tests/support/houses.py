@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
@@ -29,6 +29,7 @@ from comity.node.client import NodeClient
 from comity.node.clock import SystemClock
 from comity.node.coalition_file import CoalitionFile, write_coalition
 from comity.node.coalitions import NamedPolicy, draft_genesis, require_joinable, sign_draft
+from comity.node.config import read_config, write_config
 from comity.node.home import Home
 from comity.node.node_home import NewHome, make_home
 from comity.node.owner_files import PUBLIC, write_file
@@ -209,6 +210,12 @@ async def inhabited(homes: dict[str, Home], *members: str) -> AsyncGenerator[dic
         for house in houses.values():
             await house.until(lambda said: said["reachable"] == len(wanted))
         yield houses
+
+
+def without_gossip(home: Home) -> None:
+    """Set a node not to gossip, before it runs."""
+    config = read_config(home.config)
+    write_config(home.config, replace(config, gossip=False), replace=True)
 
 
 def environment(**more: str) -> dict[str, str]:
