@@ -42,3 +42,10 @@ def vectors() -> Path:
     if os.environ.get("CI") == "true":
         pytest.fail(f"{reason}; CI has them")
     pytest.skip(reason)
+
+
+@pytest.fixture(params=[True, False], ids=["gossip", "no-gossip"])
+def gossip(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """The nodes of `nodes.running` gossip, and then the same test again without: nothing may depend on it."""
+    monkeypatch.setattr("nodes.GOSSIP", request.param)
+    return bool(request.param)
