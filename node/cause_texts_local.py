@@ -347,8 +347,8 @@ PAGES: Final[tuple[CausePage, ...]] = (
     ),
     _node(
         "host_wrong",
-        "The metrics were asked for under a name that is no loopback address. A page in a browser can have a name of its"
-        " own resolved to this machine; what it asks for is refused.",
+        "The metrics were asked for under a name that is no loopback address. A page in a browser can have a name of"
+        " its own resolved to this machine; what it asks for is refused.",
         _PROGRAM,
         "Ask for them by 127.0.0.1 or ::1.",
         related="method_not_allowed",
