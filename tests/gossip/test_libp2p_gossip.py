@@ -8,18 +8,20 @@ from collections.abc import Callable
 import pytest
 import trio
 from libp2p.abc import INetStream
+from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID  # pyright: ignore[reportMissingTypeStubs]
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.utils import encode_varint_prefixed
 
 from comity.gossip import libp2p_gossip
+from comity.gossip.gossip import BURST, pace_taken
 from comity.gossip.libp2p_gossip import RPC_BYTES_MAX, OneTopicRouter
 from comity.gossip.libp2p_host import foreign_errors
 from comity.gossip.libp2p_transport import Libp2pTransport
 from comity.protocol.errors import TransportError
 from ears import TOPIC, Ear, echo, port, until_heard
-from roads import DEADLINE_S, Road, Site
+from roads import DEADLINE_S, Road, Site, seed_of
 
 MESHSUB = TProtocol("/meshsub/1.1.0")
 NANOSECONDS = 10**18
@@ -158,6 +160,50 @@ async def test_a_lying_member_silences_nobody(noise: Road, nursery: trio.Nursery
     assert set(pubsub.peer_topics) <= {TOPIC}
     assert set(pubsub.router.back_off) <= {TOPIC}
     assert set(pubsub.router.recent_message_deliveries) <= {TOPIC}
+
+
+def signed_by(
+    name: str, number: int, *, topics: tuple[str, ...] = (TOPIC,), data: bytes = b"x"
+) -> rpc_pb2.RPC:
+    """What a member says with its own key and a signature that holds."""
+    keys = create_new_key_pair(seed_of(name))
+    author = ID.from_pubkey(keys.public_key).to_bytes()
+    said = rpc_pb2.Message(data=data, topicIDs=topics, from_id=author, seqno=number.to_bytes(8, "big"))
+    said.signature = keys.private_key.sign(b"libp2p-pubsub:" + said.SerializeToString())
+    return rpc_pb2.RPC(publish=[said])
+
+
+async def test_a_member_that_floods_is_heard_at_its_pace_and_costs_no_other_its_word(
+    noise: Road, nursery: trio.Nursery
+) -> None:
+    north = await noise.start("north", echo, topic=TOPIC)
+    south = await noise.start("south", echo, topic=TOPIC)
+    liar = await noise.start("liar", echo)
+    know_each_other(north, south, liar)
+    await south.sees(north)
+    ear = Ear(south, nursery)
+    await until_heard(north, ear, b"before")
+    stream = await meshsub(liar, south)
+    began = trio.current_time()
+    for number in range(400):
+        await say(stream, signed_by("liar", number))
+    assert await liar.ask(south, b"still") == b"still"
+    await until_heard(north, ear, b"after")
+    taken = [m.payload for m in ear.heard if m.author == liar.name]
+    assert 0 < len(taken) <= BURST + (trio.current_time() - began) * pace_taken(3)
+    assert len(taken) < 400
+
+
+async def test_a_message_of_two_topics_is_of_another_topic_too(noise: Road, nursery: trio.Nursery) -> None:
+    south = await noise.start("south", echo, topic=TOPIC)
+    liar = await noise.start("liar", echo)
+    know_each_other(south, liar)
+    ear = Ear(south, nursery)
+    stream = await meshsub(liar, south)
+    await say(stream, signed_by("liar", 1, topics=(TOPIC, "other"), data=b"two"))
+    await say(stream, signed_by("liar", 2, data=b"one"))
+    await ear.hears(b"one")
+    assert [m.payload for m in ear.heard] == [b"one"]
 
 
 async def test_a_message_that_is_too_long_ends_its_stream_only(noise: Road, nursery: trio.Nursery) -> None:
