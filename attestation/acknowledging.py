@@ -70,12 +70,18 @@ def acknowledge(holdings: Holdings, author: Author, now: int) -> tuple[SignedRec
 
 
 def _takes_something_back(holdings: Holdings, record: AnyRecord) -> bool:
-    """Whether its author may take back one of its subjects that is held. What is not held is waited for."""
+    """Whether it takes back one of its subjects that is held, and is looked at. What is not held is waited for.
+
+    Beyond what a vote looks at nothing is acknowledged: it would act on nobody.
+    """
     for subject in record.header.subject:
         target = holdings.get(subject)
         if target is None:
-            holdings.acknowledged.wait_for(subject, record.id)
-        elif takes_back(record, target, credentials_above([target], holdings.get), None):
+            holdings.acknowledged.wait_for(subject, record)
+            continue
+        links = credentials_above([target], holdings.get)
+        looked_at = (said.id for said in holdings.adverse_about((subject,)))
+        if takes_back(record, target, links, None) and record.id in looked_at:
             return True
     return False
 

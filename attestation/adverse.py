@@ -256,8 +256,12 @@ def _count(
         if subject not in concerned or target is None:
             continue
         if record.header.kind in _TAKING_BACK:
-            if takes_back(record, target, everything, t):
-                effects.struck[subject] = "revoked" if record.header.kind == "revocation" else "suspended"
+            # What is said once more has no effect, so nobody makes a decision overflow by saying it often.
+            code = "revoked" if record.header.kind == "revocation" else "suspended"
+            if effects.struck.get(subject) not in (code, "revoked") and takes_back(
+                record, target, everything, t
+            ):
+                effects.struck[subject] = code
                 hit = True
         elif record.header.outcome is not None and may_report(record, target, speakers):
             if isinstance(target.body, Observation):
@@ -276,12 +280,13 @@ def _mark(
     effects: _Effects,
     t: int | None,
 ) -> bool:
-    """Mark what was made under an authority that this record takes back."""
+    """Mark what was made under an authority that this record takes back, and is not marked yet."""
     subjects = frozenset(record.header.subject)
     hit = {
         intent
         for intent, authorities in under.items()
-        if any(takes_back(record, authorities[i], everything, t) for i in subjects & authorities.keys())
+        if intent not in effects.marked
+        and any(takes_back(record, authorities[i], everything, t) for i in subjects & authorities.keys())
     }
     effects.marked |= hit
     return bool(hit)
@@ -325,6 +330,21 @@ def _strike_below(relied: Iterable[AnyRecord], struck: dict[bytes, str]) -> None
             struck[record.id] = struck[record.authority or b""]
 
 
+def may_take_back(target: AnyRecord, links: Mapping[bytes, AnyRecord]) -> frozenset[tuple[str, bytes]]:
+    """Whose keys may take a record back, beside its organization's own: members, each with the id of a key.
+
+    Args:
+        links: records by id, among them the target's chain.
+    """
+    keys = {target.header.key}
+    above = target.authority
+    while above is not None and (link := links.get(above)) is not None:
+        if isinstance(link.body, Credential):
+            keys.add(key_id(link.body.key))
+        above = link.authority
+    return frozenset((target.member, key) for key in keys)
+
+
 def takes_back(
     record: AnyRecord, target: AnyRecord, everything: Mapping[bytes, AnyRecord], t: int | None
 ) -> bool:
@@ -342,14 +362,6 @@ def takes_back(
         return False
     if target.id not in record.header.subject or record.member != target.member:
         return False
-    if record.role == "organization" or record.header.key == target.header.key:
-        return True
-    above = target.authority
-    while above is not None:
-        link = everything.get(above)
-        if link is None:
-            return False
-        if isinstance(link.body, Credential) and key_id(link.body.key) == record.header.key:
-            return True
-        above = link.authority
-    return False
+    return record.role == "organization" or (record.member, record.header.key) in may_take_back(
+        target, everything
+    )

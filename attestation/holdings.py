@@ -14,10 +14,12 @@ from typing import Any, Final, TypeAlias
 
 from comity.attestation.accused import Accused
 from comity.attestation.acknowledged import Acknowledged
+from comity.attestation.adverse import may_take_back
 from comity.attestation.case import Bundle, Governance
 from comity.attestation.epochs import EpochState, found, succeed
 from comity.attestation.parking import Parking
 from comity.attestation.policy_rules import compile_rules
+from comity.attestation.speaking import credentials_above
 from comity.attestation.verification import KeyDirectory, verify
 from comity.protocol.accountability import Misbehaviour
 from comity.protocol.contradictions import RULES, Round, Slot, round_of, slot_of
@@ -346,6 +348,20 @@ class Holdings:
     def promoted_in(self, slot: Slot) -> frozenset[bytes]:
         """Ids of the promoted actuations of a slot that are held or stored."""
         return frozenset(self._claims(slot))
+
+    def adverse_about(self, subjects: Iterable[bytes]) -> tuple[AnyRecord, ...]:
+        """Adverse records that speak of any of the subjects, in the order of their ids.
+
+        Of revocations and suspensions those of who may take the subject back, as far as it is held: what others say
+        is looked at by nobody, and crowds out nothing.
+        """
+        return self.state.adverse_about(subjects, self._may_take_back)
+
+    def _may_take_back(self, subject: bytes) -> frozenset[tuple[str, bytes]]:
+        target = self.get(subject)
+        if target is None:
+            return frozenset()
+        return may_take_back(target, credentials_above([target], self.get))
 
     def peek(self, record_id: bytes) -> AnyRecord | None:
         """A record that is in memory."""

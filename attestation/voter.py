@@ -27,6 +27,7 @@ from comity.attestation.case import Case, Fault, Governance, Judgement
 from comity.attestation.holdings import Holdings
 from comity.attestation.judgement import judge
 from comity.attestation.speaking import is_report, links_above
+from comity.protocol.bundle import credentials_of
 from comity.protocol.encoding import encode
 from comity.protocol.envelope import SignedRecord
 from comity.protocol.errors import DecodeError
@@ -184,14 +185,16 @@ class Voter:
         if ask.body.t < epoch.body.started:
             return Decline(ask.id, "epoch_other", f"epoch {epoch.number} begins after t")
         wanted = (ask.body.intent, *ask.body.relied)
-        found = {i: self._holdings.get(i) for i in wanted}
-        missing = tuple(i for i, record in found.items() if record is None)
+        found = {i: record for i in wanted if (record := self._holdings.get(i)) is not None}
+        # Whoever judges again has the credentials of the intents too: one that was taken back marks an input.
+        wanted += credentials_of(found[i] for i in ask.body.relied if i in found)
+        missing = tuple(i for i in dict.fromkeys(wanted) if i not in found and self._holdings.get(i) is None)
         if missing:
             return Decline(ask.id, "records_missing", f"{len(missing)} records", missing[:FETCH_IDS_MAX])
         intent = found[ask.body.intent]
-        if intent is None or not isinstance(intent.body, Intent):
+        if not isinstance(intent.body, Intent):
             return Decline(ask.id, "ask_unreadable", "the intent is no intent")
-        relied = {i: record for i, record in found.items() if record is not None and i != intent.id}
+        relied = {i: record for i, record in found.items() if i != intent.id}
         return build_case(governance, self._holdings, intent, ask, relied)
 
     def _vote(self, case: Case, judgement: Judgement) -> tuple[Effect, ...]:
@@ -251,10 +254,10 @@ def adverse_to(
     concerned: Iterable[bytes], holdings: Holdings
 ) -> tuple[dict[bytes, AnyRecord], dict[bytes, AnyRecord]]:
     """What is held against records, with what takes that back; and the credentials above those who report."""
-    found = holdings.state.adverse_about(concerned)
+    found = holdings.adverse_about(concerned)
     links = links_above(found, holdings.get)
     reports = (record.id for record in found if is_report(record))
-    back = (r for r in holdings.state.adverse_about({*reports, *links}) if not is_report(r))
+    back = (r for r in holdings.adverse_about({*reports, *links}) if not is_report(r))
     return {record.id: record for record in (*found, *back)}, links
 
 

@@ -12,6 +12,7 @@ from comity.node.config import Config
 from comity.node.core import Core
 from comity.node.forms import ReadAnswer, ReadForm, StepAnswer, StepForm
 from comity.node.problems import Refused
+from comity.node.revocations import state_of
 from comity.node.service import Service
 from comity.node.steps import Defaults
 from comity.protocol.errors import DecodeError
@@ -154,7 +155,7 @@ def own_automation(core: Core) -> bytes | None:
         and record.body.subject_kind == "automation"
         and record.body.key == core.identity.author.signer.public
         and record.body.not_before <= now < record.body.not_after
-        and not core.holdings.state.adverse_about({record.id})
+        and not state_of(core, record)
     ]
     newest = max(
         held,

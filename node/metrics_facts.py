@@ -18,6 +18,7 @@ from comity.node.coalitions import certificate_for
 from comity.node.core import Core
 from comity.node.log_bound import lines_dropped
 from comity.node.metrics import OTHER, Metrics
+from comity.node.revocations import state_of
 from comity.node.service import Service
 from comity.node.views import WAITING
 from comity.protocol.governance import Credential, NodeCertificate
@@ -169,6 +170,6 @@ def _credential_expires(core: Core, now: int) -> int:
         body = record.body
         if record.member != core.identity.member or not isinstance(body, Credential):
             continue
-        if body.not_before <= now < body.not_after and not core.holdings.state.adverse_about({record.id}):
+        if body.not_before <= now < body.not_after and not state_of(core, record):
             ends.append(body.not_after)
     return min(ends, default=0)

@@ -52,7 +52,7 @@ def marks_of(holdings: Holdings, intent: AnyRecord, *signed: AnyRecord) -> Json:
     under |= credentials_above(list(under.values()), holdings.get)
     rows: list[Json] = []
     for target in (under[i] for i in sorted(under)):
-        for said in holdings.state.adverse_about({target.id}):
+        for said in holdings.adverse_about({target.id}):
             if takes_back(said, target, under, None):
                 row = {"record": said.id.hex(), "kind": said.header.kind, "of": target.id.hex()}
                 since = getattr(said.body, "compromised_since", 0)
@@ -64,7 +64,7 @@ def marks_of(holdings: Holdings, intent: AnyRecord, *signed: AnyRecord) -> Json:
 def _against(core: Core, target: AnyRecord) -> list[AnyRecord]:
     links = credentials_above([target], core.holdings.get)
     now = core.clock.now()
-    said = core.holdings.state.adverse_about({target.id})
+    said = core.holdings.adverse_about({target.id})
     return [record for record in said if takes_back(record, target, links, now)]
 
 

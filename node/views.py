@@ -188,7 +188,7 @@ def _nodes(
             "certificate": record.id.hex(),
             "not_after": body.not_after,
             "in_force": body.not_before <= core.clock.now() < body.not_after,
-            "revoked": bool(core.holdings.state.adverse_about({record.id})),
+            "revoked": state_of(core, record) == "revoked",
             "addresses": list(addresses.get(body.node, ())),
         }
         held = nodes.get(body.node)

@@ -25,6 +25,7 @@ from comity.protocol.execution import (
     Appraisal,
     Ask,
     Attestation,
+    Intent,
     Permit,
     Refusal,
     ShareRelease,
@@ -116,7 +117,8 @@ _DEPENDED_ON: Final[Mapping[type[Form], tuple[str, ...]]] = {
 def dependencies(record: VerifiedRecord[Any]) -> tuple[bytes, ...]:
     """The ids of the records without which this one cannot be checked, sorted.
 
-    An intent depends on none of its inputs: what was relied on is named by the ask.
+    An intent depends on none of its inputs: what was relied on is named by the ask. That depends on the credentials of
+    the intents among these too, which only `close` can know.
 
     The epoch's taxonomy and policies are depended on by every bundle and are not listed here.
     """
@@ -133,12 +135,18 @@ def dependencies(record: VerifiedRecord[Any]) -> tuple[bytes, ...]:
     return tuple(sorted(wanted - {record.id}))
 
 
+def credentials_of(records: Iterable[VerifiedRecord[Any]]) -> tuple[bytes, ...]:
+    """The credentials of the intents among records: under these was made what an ask relies on."""
+    return tuple(record.body.credential for record in records if isinstance(record.body, Intent))
+
+
 def close(
     targets: Iterable[bytes], find: Callable[[bytes], VerifiedRecord[Any] | None]
 ) -> tuple[dict[bytes, VerifiedRecord[Any]], tuple[bytes, ...]]:
     """Everything that the targets depend on, and the ids that could not be found."""
     found: dict[bytes, VerifiedRecord[Any]] = {}
     missing: list[bytes] = []
+    relied: set[bytes] = set()
     queue = sorted(set(targets))
     seen = set(queue)
     while queue:
@@ -148,7 +156,13 @@ def close(
             missing.append(wanted)
             continue
         found[wanted] = record
-        for dependency in dependencies(record):
+        named = dependencies(record)
+        if isinstance(record.body, Ask):
+            relied.update(record.body.relied)
+            named += credentials_of(found[i] for i in record.body.relied if i in found)
+        elif wanted in relied:
+            named += credentials_of((record,))
+        for dependency in named:
             if dependency not in seen:
                 seen.add(dependency)
                 queue.append(dependency)

@@ -7,7 +7,7 @@ no query depends on the order of arrival.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 from comity.protocol.limits import ADVERSE_PER_SUBJECT_MAX
@@ -15,10 +15,34 @@ from comity.protocol.verified import Role, VerifiedRecord
 
 AnyRecord: TypeAlias = VerifiedRecord[Any]
 _Numbered: TypeAlias = tuple[str, str, bytes, str, int]
-_Ranked: TypeAlias = tuple[int, bytes]
-
 _RANKS: Final[dict[Role, int]] = {"members": 0, "organization": 0, "node": 1, "subject": 2}
 """Whose words about a subject come first, where a member says more than are looked at."""
+_TAKING_BACK: Final = frozenset({"revocation", "suspension"})
+"""Their author has to be entitled by its key: they are looked at by keys, and one key crowds out no other."""
+_Signer: TypeAlias = tuple[str, bytes]
+"""A member and the id of one of its keys."""
+_Voice: TypeAlias = tuple[int, bytes]
+"""The rank of a key and its id."""
+_ORGANIZATION: Final = b""
+"""Stands for all keys that are an organization's own."""
+
+
+def _nobody(subject: bytes) -> Collection[_Signer]:
+    """No key but an organization's own."""
+    del subject
+    return ()
+
+
+def _keep_first(ids: list[bytes], record_id: bytes) -> None:
+    # Those that come first do so whatever came before: the rest is held, and looked at by nobody.
+    insort(ids, record_id)
+    del ids[ADVERSE_PER_SUBJECT_MAX:]
+
+
+def _in_turn(voices: Mapping[_Voice, list[bytes]]) -> list[bytes]:
+    """What one member says about a subject, as much of it as is looked at: no key crowds out another of its rank."""
+    turns = sorted((rank, turn, i) for (rank, _), ids in voices.items() for turn, i in enumerate(ids))
+    return [i for _, _, i in turns[:ADVERSE_PER_SUBJECT_MAX]]
 
 
 def number_key(record: AnyRecord) -> _Numbered | None:
@@ -34,7 +58,9 @@ class State:
 
     def __init__(self, records: Iterable[AnyRecord] = ()) -> None:
         self._by_id: dict[bytes, AnyRecord] = {}
-        self._adverse_about: dict[bytes, dict[str, list[_Ranked]]] = {}
+        self._reported: dict[bytes, dict[str, dict[_Voice, list[bytes]]]] = {}
+        self._taken_back: dict[bytes, dict[_Signer, list[bytes]]] = {}
+        self._organizations: dict[bytes, set[_Signer]] = {}
         self._numbered: dict[_Numbered, set[bytes]] = {}
         self._named: dict[tuple[str, str, str], set[bytes]] = {}
         self._kinds: dict[str, set[bytes]] = {}
@@ -48,12 +74,19 @@ class State:
             return False
         self._by_id[record.id] = record
         header = record.header
-        if record.is_adverse():
+        if header.kind in _TAKING_BACK:
+            own = record.role == "organization"
+            signer = (record.member, _ORGANIZATION if own else header.key)
             for subject in header.subject:
-                said = self._adverse_about.setdefault(subject, {}).setdefault(record.member, [])
-                insort(said, (_RANKS[record.role], record.id))
-                # Those that come first do so whatever came before: the rest is held, and looked at by nobody.
-                del said[ADVERSE_PER_SUBJECT_MAX:]
+                if own:
+                    self._organizations.setdefault(subject, set()).add(signer)
+                by_signer = self._taken_back.setdefault(subject, {})
+                _keep_first(by_signer.setdefault(signer, []), record.id)
+        elif record.is_adverse():
+            voice = (_RANKS[record.role], header.key)
+            for subject in header.subject:
+                voices = self._reported.setdefault(subject, {}).setdefault(record.member, {})
+                _keep_first(voices.setdefault(voice, []), record.id)
         self._kinds.setdefault(header.kind, set()).add(record.id)
         self._sorted_kinds.pop(header.kind, None)
         key = number_key(record)
@@ -82,18 +115,27 @@ class State:
             self._sorted_kinds[kind] = tuple(sorted(self._kinds.get(kind, ())))
         return [self._by_id[record_id] for record_id in self._sorted_kinds[kind]]
 
-    def adverse_about(self, subjects: Iterable[bytes]) -> tuple[AnyRecord, ...]:
+    def adverse_about(
+        self, subjects: Iterable[bytes], may_take_back: Callable[[bytes], Collection[_Signer]] = _nobody
+    ) -> tuple[AnyRecord, ...]:
         """Adverse records that speak of any of the subjects, in the order of their ids.
 
-        Of those of one member about one subject the first `ADVERSE_PER_SUBJECT_MAX`: those that the organization's
-        own key signed, then those of its nodes, then those of persons and agents, each by id.
+        Of revocations and suspensions those of any organization's own keys, and of the keys named; of each key about
+        one subject the first `ADVERSE_PER_SUBJECT_MAX` by id. Of other records of one member about one subject as many:
+        those that the organization's own key signed, then those of its nodes, then those of persons and agents; among
+        each the first by id of every key, then the second of every key, and so on.
+
+        Args:
+            may_take_back: of a subject, whose keys may take it back: members, each with the id of a key.
         """
-        found = {
-            i
-            for subject in subjects
-            for said in self._adverse_about.get(subject, {}).values()
-            for _, i in said
-        }
+        found: set[bytes] = set()
+        for subject in subjects:
+            for voices in self._reported.get(subject, {}).values():
+                found.update(_in_turn(voices))
+            by_signer = self._taken_back.get(subject)
+            if by_signer:
+                for signer in (*self._organizations.get(subject, ()), *may_take_back(subject)):
+                    found.update(by_signer.get(signer, ()))
         return tuple(self._by_id[i] for i in sorted(found))
 
     def rivals(self, record: AnyRecord) -> tuple[AnyRecord, ...]:

@@ -17,7 +17,7 @@ from comity.node import ancestry, revocations
 from comity.node.problems import Refused
 from comity.protocol.envelope import SignedRecord
 from comity.protocol.governance import Acknowledgement
-from comity.protocol.limits import SUBJECTS_MAX
+from comity.protocol.limits import ADVERSE_PER_SUBJECT_MAX, SUBJECTS_MAX
 from comity.protocol.verified import VerifiedRecord
 from nodes import RunningNode, running, until
 from stepping import make, step, submit
@@ -170,19 +170,43 @@ async def test_many_are_acknowledged_together(autojump: object) -> None:
     world = World()
     holdings, author = world[SOUTH].holdings, world[SOUTH].node
     count = SUBJECTS_MAX + 3
-    credential = automation(world, NORTH).id
+    other = world[NORTH].credential("operator/other")
+    holdings.admit([other])
+    # Of one key about one record no more than a vote looks at would be acknowledged.
+    about = (automation(world, NORTH).id, other.id)
     for number in range(count):
-        holdings.admit([world[NORTH].suspend(credential, START + 100 + number)])
+        holdings.admit([world[NORTH].suspend(about[number % 2], START + 100 + number)])
     records = acknowledge(holdings, author, START)
     assert [len(record.header.subject) for record in records] == [SUBJECTS_MAX, 3]
 
 
-async def test_what_is_waited_for_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acknowledged_module, "WAITING_MAX", 8)
-    waiting = acknowledged_module.Acknowledged()
+async def test_what_is_waited_for_is_bounded_for_each_member(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acknowledged_module, "WAITING_PER_MEMBER_MAX", 8)
+    world = World()
+    holdings, author = world[SOUTH].holdings, world[SOUTH].node
+    credential = world[NORTH].credential("operator/late")
+    revocation = world[NORTH].revoke(credential.id)
+    holdings.admit([revocation])
+    assert acknowledge(holdings, author, START) == ()
     for number in range(50):
-        waiting.wait_for(bytes([number]) * 32, bytes([number, 1]) * 16)
-    assert len(waiting._waiting) == 8
+        holdings.admit([world[INSTITUTE].revoke(bytes([number]) * 32)])
+        assert acknowledge(holdings, author, START) == ()
+    assert len(holdings.acknowledged._waiting) == 1 + 8
+    # What one member says of records that nobody has does not make this node forget another's word.
+    holdings.admit([credential])
+    (said,) = acknowledge(holdings, author, START)
+    assert said.header.subject == (revocation.id,)
+
+
+async def test_no_more_is_acknowledged_than_is_looked_at(autojump: object) -> None:
+    world = World()
+    holdings, author = world[SOUTH].holdings, world[SOUTH].node
+    credential = automation(world, NORTH).id
+    for number in range(ADVERSE_PER_SUBJECT_MAX + 20):
+        holdings.admit([world[NORTH].suspend(credential, START + 100 + number)])
+    named = [subject for record in acknowledge(holdings, author, START) for subject in record.header.subject]
+    assert sorted(named) == [record.id for record in holdings.adverse_about((credential,))]
+    assert len(named) == ADVERSE_PER_SUBJECT_MAX
 
 
 async def test_a_member_has_acknowledged_when_each_of_its_nodes_has(autojump: object) -> None:

@@ -166,7 +166,7 @@ async def test_revocation_stops_an_unstarted_permit(autojump: object) -> None:
         with pytest.raises(Refused) as caught:
             await make(north, answer, b"x")
         assert caught.value.code == "adverse_held"
-        await until(lambda: all(n.core.holdings.state.adverse_about([credential.id]) for n in nodes.values()))
+        await until(lambda: all(n.core.holdings.adverse_about([credential.id]) for n in nodes.values()))
         refused = await submit(north, world, step("plain/b"))
         assert refused.outcome == "refuse"
 

@@ -49,13 +49,18 @@ def pool() -> tuple[AnyRecord, ...]:
 arrivals = st.lists(st.integers(0, 17), max_size=30).map(lambda indices: [pool()[i] for i in indices])
 
 
+def anybody(subject: bytes) -> set[tuple[str, bytes]]:
+    """All keys that signed something in the pool may take back."""
+    return {(r.member, r.header.key) for r in pool()}
+
+
 def everything(state: State) -> Any:
     """All that a state answers."""
     return (
         [r.id for r in state],
         len(state),
         {kind: [r.id for r in state.of_kind(kind)] for kind in ("owner_policy", "revocation", "observation")},
-        [[r.id for r in state.adverse_about(SUBJECTS[i:j])] for i in range(3) for j in range(i, 4)],
+        [[r.id for r in state.adverse_about(SUBJECTS[i:j], anybody)] for i in range(3) for j in range(i, 4)],
         [[r.id for r in state.rivals(r)] for r in pool()],
         [[r.id for r in state.successors(r)] for r in pool()],
         [(state.get(r.id) is not None, r.id in state) for r in pool()],
@@ -82,7 +87,7 @@ def test_two_holdings_that_exchange_everything_agree(left: list[AnyRecord], righ
 @given(arrivals)
 def test_the_answers_are_those_of_the_plain_set(arrived: list[AnyRecord]) -> None:
     state, held = State(arrived), {r.id: r for r in arrived}
-    assert {r.id for r in state.adverse_about(SUBJECTS)} == {
+    assert {r.id for r in state.adverse_about(SUBJECTS, anybody)} == {
         i for i, r in held.items() if r.is_adverse() and set(r.header.subject) & set(SUBJECTS)
     }
     for record in pool():

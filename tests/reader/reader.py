@@ -133,6 +133,9 @@ def closure(bundle: Bundle, ids: Iterable[bytes]) -> set[bytes]:
                 raise Bad("record_missing", record_id)
             record = bundle.records[record_id]
             ahead += depended_on(record.header, record.body)
+            if record.kind == "ask":
+                relied = [bundle.records[i] for i in record.body.get("relied", ()) if i in bundle.records]
+                ahead += [each.body["credential"] for each in relied if each.kind == "intent"]
     return reached
 
 

@@ -18,7 +18,7 @@ from comity.protocol.contradictions import proof_of
 from comity.protocol.envelope import SignedRecord
 from comity.protocol.execution import Item, ItemClass
 from comity.protocol.identifiers import sha256
-from comity.protocol.limits import LEASE_S, TERMS_MAX
+from comity.protocol.limits import ADVERSE_PER_VOTE_MAX, LEASE_S, TERMS_MAX
 from next_epochs import successor
 from stories import COLUMNS, permit_of, released, share
 from world import BOARD, INSTITUTE, NORTH, SOUTH, START, YEAR, World
@@ -274,6 +274,19 @@ def _marks(telling: _Telling) -> None:
     world.tell(south.revoke(south.credentials["automation/main"][1].id))
     telling.ask(institute.intent("plain/marked", inputs=telling.inputs, run="marked"))
     telling.ask(institute.intent("plain/marked", inputs=telling.inputs[:1], run="half"))
+    # Said again, more often than a vote has room for, it is said once.
+    again = [
+        south.suspend(south.credentials["automation/main"][1].id, START + YEAR + n)
+        for n in range(ADVERSE_PER_VOTE_MAX + 4)
+    ]
+    world.tell(*again)
+    telling.ask(institute.intent("plain/marked", inputs=telling.inputs, run="often"))
+    # An ask that rests on another intent, whose credential was taken back: nobody reads what was made under that.
+    other = institute.credential("automation/other", kind="automation", held_by="node/n1", delegations=1)
+    world.tell(other, institute.revoke(other.id))
+    telling.ask(
+        institute.intent("plain/beside"), institute.intent("plain/x", who="automation/other", run="x")
+    )
 
 
 def _epochs(telling: _Telling) -> None:
