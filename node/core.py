@@ -6,7 +6,7 @@ the machines want stored is stored before anything of theirs is put into the out
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
@@ -33,7 +33,6 @@ from comity.attestation.requester import (
 from comity.attestation.voter import AskArrived, Decline, SendVote, StoreRecords, StoreVote, Voter
 from comity.attestation.voter import Effect as VoterEffect
 from comity.node.accusing import proofs_to_publish
-from comity.node.certificates import certificate_records
 from comity.node.clock import Clock
 from comity.node.heads import heads_among
 from comity.node.outgoing import (
@@ -46,26 +45,18 @@ from comity.node.outgoing import (
     news_of,
 )
 from comity.node.past_intents import past_intents
-from comity.node.portions import FRAME_RECORDS_BYTES_MAX, Brought, are_dear, in_frames, next_portion
-from comity.node.store import Cursor, Head, Store, slot_subject
+from comity.node.portions import in_frames
+from comity.node.store import Head, Store, slot_subject
 from comity.protocol.contradictions import Slot, slot_of
 from comity.protocol.envelope import SignedRecord, decode_record
 from comity.protocol.errors import DecodeError, StoreError, VerificationError
 from comity.protocol.frames import (
-    Answer,
-    AskFrame,
     DeclineFrame,
-    FeedFrame,
-    FetchFrame,
-    HeadFrame,
     OfferFrame,
     PageFrame,
     ProblemFrame,
-    RecordsFrame,
-    Request,
     VoteFrame,
     decode_answer,
-    decode_request,
     encode_frame,
 )
 from comity.protocol.limits import PAGE_BYTES_MAX, PAGE_RECORDS_MAX
@@ -167,52 +158,17 @@ class Core:
 
     # Peers
 
-    def answer(self, payload: bytes, peer: str = "", *, admitted: bool = False) -> bytes | Brought:
-        """Answer one request of a peer, or say what is to be admitted before.
-
-        Args:
-            admitted: what it brings was admitted, as far as it can be.
-        """
-        try:
-            request = decode_request(payload)
-            answer = self._answer(request, peer, admitted=admitted)
-        except DecodeError as exc:
-            answer = ProblemFrame(code="frame_wrong", detail=str(exc)[:200])
-        return answer if isinstance(answer, Brought) else encode_frame(answer)
-
-    def _answer(self, request: Request, peer: str, *, admitted: bool) -> Answer | Brought:
-        match request:
-            case AskFrame():
-                return self._vote(request, peer, admitted=admitted)
-            case FetchFrame():
-                return RecordsFrame(records=self._within_frame(self.store.get(request.ids)))
-            case FeedFrame():
-                return self._page(request)
-            case HeadFrame():
-                return RecordsFrame(
-                    records=self._within_frame(self.head_records(request.asset, request.partition))
-                )
-            case OfferFrame():
-                return Brought(request.records, encode_frame(RecordsFrame()))
-
-    def _vote(self, request: AskFrame, peer: str, *, admitted: bool) -> Answer | Brought:
-        ask = decode_record(request.ask)
-        attached = tuple(decode_record(data) for data in request.records)
-        if not admitted and are_dear(attached):
-            return Brought(request.records, None)
-        said = self._judge(AskArrived(ask, attached, peer))
-        return VoteFrame(vote=said.encoded()) if isinstance(said, SignedRecord) else said
-
     def vote_for_self(self, asked: OutgoingAsk) -> None:
         """Judge an ask of this node's own: its organization votes like any other, and nothing travels for it."""
         with self.store.batch():
-            said = self._judge(AskArrived(asked.ask, asked.attached))
+            said = self.judge(AskArrived(asked.ask, asked.attached))
             if isinstance(said, SignedRecord):
                 self.request(VoteArrived(asked.ask.id, said))
             elif isinstance(said, DeclineFrame):
                 self.request(Declined(self.identity.member, asked.ask.id, said.code, said.missing))
 
-    def _judge(self, event: AskArrived) -> SignedRecord | DeclineFrame | ProblemFrame:
+    def judge(self, event: AskArrived) -> SignedRecord | DeclineFrame | ProblemFrame:
+        """Hear an ask. What a vote rests on, and the vote, are stored before they are returned."""
         effects = self.voter.handle(self.clock.now(), event)
         # One commit for all: what the vote rests on, and the vote, before it is sent.
         with self.store.batch():
@@ -241,33 +197,6 @@ class Core:
                     )
         return answer
 
-    def _page(self, request: FeedFrame) -> PageFrame:
-        same = request.incarnation == self.store.incarnation
-        after = request.after if same else 0
-        page = self.store.feed(self.coalition, after, records_max=PAGE_RECORDS_MAX, bytes_max=PAGE_BYTES_MAX)
-        if same and after > page.end:
-            page = self.store.feed(self.coalition, 0, records_max=PAGE_RECORDS_MAX, bytes_max=PAGE_BYTES_MAX)
-        return PageFrame(
-            incarnation=self.store.incarnation,
-            position=page.next,
-            records=tuple(r.encoded() for r in page.records if r.header.kind != "epoch"),
-            epochs=tuple(r.encoded() for r in page.records if r.header.kind == "epoch"),
-            more=page.next < page.end,
-        )
-
-    def _within_frame(self, records: Iterable[SignedRecord]) -> tuple[bytes, ...]:
-        chosen: list[bytes] = []
-        size = 0
-        for record in records:
-            if record.header.coalition != self.coalition:
-                continue
-            data = record.encoded()
-            size += len(data) + 8
-            if size > FRAME_RECORDS_BYTES_MAX:
-                break
-            chosen.append(data)
-        return tuple(chosen)
-
     def receive_answer(self, member: str, ask: bytes, payload: bytes) -> None:
         """A peer answered an ask."""
         try:
@@ -288,13 +217,6 @@ class Core:
         del member, ask
         self.tick()
 
-    def feed_request(self, peer: str) -> bytes:
-        """The next request of anti-entropy to a peer."""
-        cursor = self.store.cursor(peer, self.coalition)
-        if cursor is None:
-            return encode_frame(FeedFrame())
-        return encode_frame(FeedFrame(after=cursor.position, incarnation=cursor.incarnation))
-
     def open_page(self, payload: bytes) -> PageFrame:
         """Read one page of a peer's governance records and take its epochs.
 
@@ -308,32 +230,11 @@ class Core:
             self.adopt(decode_record(data))
         return page
 
-    def admit_few(self, records: Sequence[bytes], position: int, source: str) -> int:
-        """Admit the next few of what a peer brought, in one commit. Returns where to go on.
-
-        Who waits for news hears of it by `tell_news`.
-
-        Raises:
-            DecodeError: one of them is no record; none of this portion is admitted.
-        """
-        portion, following = next_portion(records, position)
-        self.admit(portion, source=source, tell=False)
-        return following
-
     def tell_news(self) -> None:
         """Let deferred intents look again, if anything was admitted since they last did."""
         if self._untold:
             self._untold = False
             self.request(NewsArrived())
-
-    def close_page(self, peer: str, page: PageFrame) -> bool:
-        """Remember how far a peer's governance records were admitted. Returns whether there are more."""
-        before = self.store.cursor(peer, self.coalition)
-        cursor = Cursor(page.incarnation, page.position)
-        if cursor != before:
-            self.store.set_cursor(peer, self.coalition, cursor)
-        # A page that does not move the cursor ends the round, whatever the peer says of more.
-        return page.more and cursor != before
 
     # Records
 
@@ -450,11 +351,6 @@ class Core:
         slot = slot_of(record) if record is not None else None
         if record is not None and slot is not None:
             self.store.file_under(slot_subject(self.coalition, *slot), record.id)
-
-    def head_records(self, asset: str, partition: str) -> list[SignedRecord]:
-        """The newest promoted actuation of a slot, its certificate, and who vouches for the keys in it."""
-        heads = self.store.heads(asset, partition, coalition=self.coalition)
-        return certificate_records(self.holdings, heads[0].actuation) if heads else []
 
     def publish(self, records: Iterable[SignedRecord], members: Iterable[str] | None = None) -> Admission:
         """Keep records of this organization and offer them to other members at once (anti-entropy follows)."""

@@ -17,7 +17,9 @@ import trio
 
 from comity.attestation.nodes_in_force import certificates_in_force
 from comity.gossip.transport import Peer, PeerName, RequestError, Transport
+from comity.node.answering import answer_peer
 from comity.node.core import Core
+from comity.node.following import admit_few, close_page, feed_request
 from comity.node.outgoing import (
     Changed,
     GovernanceChanged,
@@ -99,7 +101,7 @@ class Service:
         except trio.WouldBlock:
             await turn.acquire()
         try:
-            answer = await self.call(lambda: self._core.answer(payload, peer))
+            answer = await self.call(lambda: answer_peer(self._core, payload, peer))
             if isinstance(answer, Brought):
                 answer = await self._answer_after(answer, payload, peer)
             return answer
@@ -342,7 +344,7 @@ class Service:
             return encode_frame(ProblemFrame(code="frame_wrong", detail=str(exc)[:200]))
         if brought.answer is not None:
             return brought.answer
-        answer = await self.call(lambda: self._core.answer(payload, peer, admitted=True))
+        answer = await self.call(lambda: answer_peer(self._core, payload, peer, admitted=True))
         return answer if isinstance(answer, bytes) else encode_frame(ProblemFrame(code="no_answer"))
 
     async def _admit(self, name: PeerName, records: Sequence[bytes]) -> None:
@@ -356,7 +358,7 @@ class Service:
         position = 0
         try:
             while position < len(records):
-                position = await self.call(partial(self._core.admit_few, records, position, name))
+                position = await self.call(partial(admit_few, self._core, records, position, name))
         finally:
             await self.call(self._core.tell_news)
 
@@ -398,14 +400,14 @@ class Service:
     async def _pull_pages(self, name: PeerName) -> None:
         """Page by page to the end."""
         for _ in range(PAGES_PER_ROUND_MAX):
-            payload = await self.call(lambda: self._core.feed_request(name))
+            payload = await self.call(lambda: feed_request(self._core, name))
             data = await self._ask_peer(name, payload, PULL_TIMEOUT_S)
             if data is None:
                 return
             try:
                 page = await self.call(partial(self._core.open_page, data))
                 await self._admit(name, page.records)
-                if not await self.call(partial(self._core.close_page, name, page)):
+                if not await self.call(partial(close_page, self._core, name, page)):
                     await self._fetch_authorities(name)
                     await self.call(partial(self._core.voter.caught_up_with, member_of(name)))
                     return

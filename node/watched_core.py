@@ -115,8 +115,8 @@ class WatchedCore(Core):
             asks=pursuit.asks,
         )
 
-    def _judge(self, event: AskArrived) -> SignedRecord | DeclineFrame | ProblemFrame:
-        said = super()._judge(event)
+    def judge(self, event: AskArrived) -> SignedRecord | DeclineFrame | ProblemFrame:
+        said = super().judge(event)
         match said:
             case SignedRecord():
                 mode = mode_of_vote(said)

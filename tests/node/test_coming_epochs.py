@@ -10,6 +10,7 @@ import pytest
 import trio.testing
 
 from comity.attestation.requester import IntentFiled, SendAsk
+from comity.node.answering import answer_peer
 from comity.node.clock import ManualClock
 from comity.node.core import Core, Identity
 from comity.node.outgoing import GovernanceChanged, OutgoingAsk, Wake
@@ -50,7 +51,7 @@ def wakes(core: Core) -> list[float]:
 
 
 def answered(core: Core, request: bytes) -> Answer:
-    data = core.answer(request)
+    data = answer_peer(core, request)
     assert isinstance(data, bytes)
     return decode_answer(data)
 

@@ -17,6 +17,7 @@ import structlog
 import trio
 
 from api_calls import solo, step, submit
+from comity.node.answering import answer_peer
 from comity.node.config import LogFormat
 from comity.node.log_bound import (
     EVENT_LINES,
@@ -240,7 +241,7 @@ async def test_a_member_that_asks_nonsense_without_end_does_not_fill_the_disk(
         for number in range(500):
             body = Ask(salt=b"", intent=bytes(32), t=START + number, epochs=(), relied=())
             ask = south.write("ask", body, at=START + number, subject=(bytes(32),))
-            core.answer(encode_frame(AskFrame(ask=ask.encoded())), "spiffe://b.example/node/n1")
+            answer_peer(core, encode_frame(AskFrame(ask=ask.encoded())), "spiffe://b.example/node/n1")
         dropped = lines_dropped()
     told = [json.loads(text) for text in lines.getvalue().splitlines()]
     assert {each["event"] for each in told} == {"ask_declined"}

@@ -15,6 +15,7 @@ import trio
 from comity.attestation.accusing import PROOFS_OF_RULE_MAX
 from comity.attestation.authoring import NO_SALT
 from comity.node import steps, views, work
+from comity.node.answering import answer_peer
 from comity.node.core import Core, Identity
 from comity.node.forms import ActuationForm, OutputForm, StartForm, StepAnswer, StepForm
 from comity.node.permit_use import is_spoken_against
@@ -297,13 +298,13 @@ def test_a_store_that_has_another_vote_has_the_last_word_every_time() -> None:
     attached = tuple(record.encoded() for record in pursuit.attached)
     first = still(world, SOUTH, store)
     frame = encode_frame(AskFrame(ask=pursuit.ask.record.encoded(), records=attached))
-    assert isinstance(decode_answer(bytes(first.answer(frame))), VoteFrame)  # type: ignore[arg-type]
+    assert isinstance(decode_answer(bytes(answer_peer(first, frame))), VoteFrame)  # type: ignore[arg-type]
     body = msgspec.structs.replace(pursuit.ask.body, salt=NO_SALT, relied=pursuit.ask.body.relied[:-1])
     other = world[NORTH].node.write("ask", body, START, subject=(pursuit.intent.id,))
     second = still(world, SOUTH, store)
     again = encode_frame(AskFrame(ask=other.encoded(), records=attached))
     for _ in range(3):
-        answer = decode_answer(bytes(second.answer(again)))  # type: ignore[arg-type]
+        answer = decode_answer(bytes(answer_peer(second, again)))  # type: ignore[arg-type]
         assert isinstance(answer, DeclineFrame)
         assert answer.code == "voted_before"
 

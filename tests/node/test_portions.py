@@ -10,8 +10,10 @@ import trio
 import trio.testing
 
 from comity.attestation.authoring import NO_SALT
+from comity.node.answering import answer_peer
 from comity.node.clock import ManualClock
 from comity.node.core import Core, Identity
+from comity.node.following import close_page
 from comity.node.portions import PORTION_RECORDS_MAX
 from comity.node.service import Service
 from comity.node.store import Cursor
@@ -99,7 +101,7 @@ async def test_a_page_of_dear_records_lets_a_vote_through(autojump_clock: trio.t
         opened = await service.call(lambda: service.core.open_page(page))
         await service._admit(LIAR, opened.records)
         assert service.core.store.cursor(LIAR, service.core.coalition) is None
-        await service.call(lambda: service.core.close_page(LIAR, opened))
+        await service.call(lambda: close_page(service.core, LIAR, opened))
 
     async def offers(service: Service) -> None:
         await service.handle_request(LIAR, encode_frame(OfferFrame(records=brought)))
@@ -155,7 +157,7 @@ async def test_a_page_that_breaks_off_is_asked_for_again(autojump_clock: trio.te
     page = PageFrame(incarnation=b"i" * 16, position=9, records=whole)
     await service._admit(LIAR, page.records)
     assert told == [2, 5]
-    assert not core.close_page(LIAR, page)
+    assert not close_page(core, LIAR, page)
     assert core.store.cursor(LIAR, core.coalition) == Cursor(b"i" * 16, 9)
 
 
@@ -165,5 +167,5 @@ def test_an_ask_with_records_that_are_known_is_answered_at_once() -> None:
     intent = world[NORTH].intent("plain/a")
     pursuit = world.decide(intent)
     frame = AskFrame(ask=pursuit.ask.record.encoded(), records=encoded(pursuit.attached))
-    assert isinstance(core.answer(encode_frame(frame), HONEST), bytes)
+    assert isinstance(answer_peer(core, encode_frame(frame), HONEST), bytes)
     assert core.calls == []

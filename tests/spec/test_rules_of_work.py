@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from comity.node import steps, work
+from comity.node.answering import answer_peer
 from comity.node.core import Core, Identity
 from comity.node.forms import ActuationAnswer, ActuationForm, OutputForm, StartForm, StepAnswer, StepForm
 from comity.node.problems import Refused
@@ -151,8 +152,8 @@ def test_who_sent_a_request_changes_no_judgement(sender: str) -> None:
     frame = encode_frame(
         AskFrame(ask=pursuit.ask.record.encoded(), records=(pursuit.intent.record.encoded(),))
     )
-    expected = core_of(world, SOUTH).answer(frame, f"spiffe://{NORTH}/node/n1")
-    answered = core_of(world, SOUTH).answer(frame, sender)
+    expected = answer_peer(core_of(world, SOUTH), frame, f"spiffe://{NORTH}/node/n1")
+    answered = answer_peer(core_of(world, SOUTH), frame, sender)
     assert isinstance(answered, bytes)
     assert isinstance(decode_answer(answered), VoteFrame)
     assert answered == expected

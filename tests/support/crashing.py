@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 
 from comity.attestation.holdings import Holdings
 from comity.node import steps, work
+from comity.node.answering import answer_peer, head_records
 from comity.node.core import Core, Identity
 from comity.node.forms import ActuationForm, OutputForm, StartForm, StepAnswer, StepForm
 from comity.node.outgoing import OutgoingAsk, OutgoingOffer, Wake
@@ -246,13 +247,13 @@ class Story:
             self.lives(member)
 
     def request(self, member: str, frame: bytes, sender: str) -> bytes | None:
-        answer = self.at(member, lambda core: core.answer(frame, sender))
+        answer = self.at(member, lambda core: answer_peer(core, frame, sender))
         if isinstance(answer, Brought):
             brought = answer
             self.at(member, lambda core: core.admit(map(decode_record, brought.records)))
             if brought.answer is not None:
                 return brought.answer
-            answer = self.at(member, lambda core: core.answer(frame, sender, admitted=True))
+            answer = self.at(member, lambda core: answer_peer(core, frame, sender, admitted=True))
         return answer if isinstance(answer, bytes) else None
 
     def hear(self, frame: bytes) -> None:
@@ -321,6 +322,6 @@ class Story:
         if done is None:
             return False
         # A partner sees it, and after that its writer may die.
-        self.auditor.admit(self.cores[name].head_records(output.asset, ""))
+        self.auditor.admit(head_records(self.cores[name], output.asset, ""))
         self.lives(name)
         return True

@@ -17,6 +17,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from comity.node import steps, work
+from comity.node.answering import answer_peer
 from comity.node.core import Core, Identity
 from comity.node.forms import ActuationForm, OutputForm, StartForm, StepForm
 from comity.node.outgoing import OutgoingAsk, OutgoingOffer, Wake
@@ -342,13 +343,13 @@ class Town:
         self.answer(member, frame, sender)
 
     def answer(self, member: str, frame: bytes, sender: str) -> bytes | None:
-        answer = self.at(member, lambda core: core.answer(frame, sender))
+        answer = self.at(member, lambda core: answer_peer(core, frame, sender))
         if isinstance(answer, Brought):
             brought = answer
             self.at(member, lambda core: core.admit(map(decode_record, brought.records)))
             if brought.answer is not None:
                 return brought.answer
-            answer = self.at(member, lambda core: core.answer(frame, sender, admitted=True))
+            answer = self.at(member, lambda core: answer_peer(core, frame, sender, admitted=True))
         return answer if isinstance(answer, bytes) else None
 
     def hear(self, name: str, frame: bytes) -> None:
