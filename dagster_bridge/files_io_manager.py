@@ -11,6 +11,7 @@ import hashlib
 import os
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -184,8 +185,11 @@ class GovernedFilesIOManager(dg.ConfigurableIOManager):
         own = self._own()
         own.finish(path)
         own.sweep(path, time.time())
-        # What was there stays readable until the node has recorded what is new.
-        beside = own.write_beside(path, data)
+        with ThreadPoolExecutor(max_workers=1) as beside_the_disk:
+            hashing = beside_the_disk.submit(hashlib.sha256, data)
+            # What was there stays readable until the node has recorded what is new.
+            beside = own.write_beside(path, data)
+            digest = hashing.result().hexdigest()
         try:
             answer = step.client.actuate(
                 ActuationForm(
@@ -193,7 +197,7 @@ class GovernedFilesIOManager(dg.ConfigurableIOManager):
                     start=start.start,
                     asset=permitted.asset,
                     partition=partition,
-                    digest=hashlib.sha256(data).hexdigest(),
+                    digest=digest,
                     size=len(data),
                     media_type=MEDIA_TYPES[form],
                     rows=row_count(restricted.table),

@@ -22,7 +22,7 @@ from comity.dagster_bridge.dagster_internals import (
 from comity.dagster_bridge.gate import HOME_VARIABLE, Gate, GateOptions
 from comity.dagster_bridge.governed_step import Choice, Unbound
 from comity.dagster_bridge.measurement import code_root as root_of
-from comity.dagster_bridge.measurement import measure_code
+from comity.dagster_bridge.measurement import measure_code, measure_context
 from comity.dagster_bridge.requester import Requester, ticket_from_file
 from comity.protocol.errors import ConfigError
 
@@ -70,7 +70,7 @@ def govern(  # noqa: PLR0913  # every option has a default; nobody gives them by
             withholds nothing.
 
     Raises:
-        ConfigError: an option is wrong, the code cannot be measured, Dagster is of an unknown version, an
+        ConfigError: an option is wrong, code or environment cannot be measured, Dagster is of an unknown version, an
             asset cannot be governed, or an op is governed already with other options.
     """
     check_dagster()
@@ -79,10 +79,12 @@ def govern(  # noqa: PLR0913  # every option has a default; nobody gives them by
         raise ConfigError("govern() takes socket and token together, or the node's home alone")
     if requester is not None and ticket is not None:
         raise ConfigError("govern() takes a requester or a ticket, not both")
-    root = Path(code_root) if code_root is not None else root_of(_calling_file())
+    code = measure_code(Path(code_root) if code_root is not None else root_of(_calling_file()))
+    # Now, and not at the first step: what was imported until then is what is installed now.
+    measure_context(code)
     gate = Gate(
         GateOptions(
-            code=measure_code(root),
+            code=code,
             home=_home(home),
             socket=Path(socket) if socket is not None else None,
             token=token,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
 from comity.attestation.holdings import Holdings
-from comity.dagster_bridge import measurement
+from comity.dagster_bridge import govern, measurement
 from comity.dagster_bridge.measurement import measure_code, measure_context
 from comity.node.coalition_file import read_coalition
 from comity.node.coalitions import certify
@@ -99,6 +102,20 @@ def test_no_certificate_has_one_key_for_records_and_connections(place: Path) -> 
     one = dataclasses.replace(card, transport_key=card.node_key.value)
     with pytest.raises(ConfigError, match="transport key"):
         certify(author, one, START, days=1, number=9)
+
+
+def test_what_is_installed_is_measured_when_definitions_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As in a process that has loaded nothing yet.
+    anew = functools.cache(measurement._own_distributions.__wrapped__)
+    monkeypatch.setattr(measurement, "_own_distributions", anew)
+    (tmp_path / "definitions.py").write_text("a = 1\n")
+    govern(dg.Definitions(), code_root=tmp_path)
+    (tmp_path / "late-1.0.dist-info").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    at_a_step = measure_context(measure_code(tmp_path)).distributions_count
+    assert measurement.measure_distributions(sys.path).count == at_a_step + 1
 
 
 def test_a_process_measures_what_is_installed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
