@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -231,12 +232,7 @@ def test_a_project_that_does_not_load_is_shown_where_it_fails(place: Path) -> No
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("dev")
-@pytest.mark.skipif(
-    importlib.util.find_spec("dagster_webserver") is None, reason="dagster-webserver is not installed here"
-)
 def test_the_webserver_serves_the_governed_project_and_ends_with_the_command(place: Path) -> None:
-    import urllib.request
-
     (place / "project.py").write_text(PROJECT)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
