@@ -63,21 +63,23 @@ def pace_taken(nodes: int) -> float:
 
 
 class Allowance:
-    """How many messages of each author are taken: so many in a second, and a burst.
+    """How many messages of each author, or of each forwarder, are taken: so many in a second, and a burst.
 
     Args:
         clock: seconds on any clock that only goes forward.
+        burst: how many at once, after a silence.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], burst: int = BURST) -> None:
         self._clock = clock
+        self._burst = float(burst)
         self._left: dict[str, tuple[float, float]] = {}
 
     def take(self, author: str, per_s: float) -> bool:
         """Whether one more message of this author is taken now."""
         now = self._clock()
-        left, at = self._left.get(author, (float(BURST), now))
-        left = min(float(BURST), left + (now - at) * per_s)
+        left, at = self._left.get(author, (self._burst, now))
+        left = min(self._burst, left + (now - at) * per_s)
         taken = left >= 1
         self._left[author] = (left - 1 if taken else left, now)
         return taken

@@ -17,15 +17,16 @@ from typing import Final, Protocol
 import trio
 from libp2p.abc import INetStream
 from libp2p.custom_types import TProtocol
+from libp2p.exceptions import ValidationError
 from libp2p.host.basic_host import BasicHost
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, GossipSub
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.tools.anyio_service import background_trio_service
 
-from comity.gossip.gossip import Allowance, Heard, Listener, pace_taken
+from comity.gossip.gossip import Allowance, Heard, Listener
+from comity.gossip.libp2p_admission import Admission, Named
 from comity.gossip.libp2p_host import RESET_S, MembersSwarm, PeerId, foreign_errors
-from comity.gossip.transport import PeerName
 from comity.protocol.errors import LocalProtocolError, TransportError
 from comity.protocol.limits import NOTICE_BYTES_MAX
 
@@ -39,8 +40,6 @@ RPC_BYTES_MAX: Final = 65_536
 CONTROLS_PER_S: Final = 10
 """Control messages of one peer that are looked at: a mesh of one topic needs one for each heartbeat."""
 SUBSCRIPTIONS_MAX: Final = 4
-SIGNATURE_BYTES: Final = 64
-SEQUENCE_BYTES: Final = 8
 MEET_AGAIN_S: Final = 10.0
 """Whoever is connected and has no stream is tried again: libp2p gives up for good where a peer does not speak
 GossipSub at that moment."""
@@ -50,12 +49,10 @@ AGAIN_S: Final = 5.0
 _log = logging.getLogger(__name__)
 
 
-class Members(Protocol):
+class Members(Named, Protocol):
     """Who is connected, by both names: what the transport knows."""
 
-    def name_of(self, peer_id: PeerId) -> PeerName | None: ...
     def ids_connected(self) -> frozenset[PeerId]: ...
-    def nodes(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +81,7 @@ class OneTopicRouter(GossipSub):
             heartbeat_interval=HEARTBEAT_S,
             # It makes the heartbeat 60 s as soon as the mesh is small.
             adaptive_gossip_enabled=False,
-            # It drops what one neighbour forwards of many authors; `Allowance` counts by author.
+            # It drops what one neighbour forwards of many authors; `Admission` knows better.
             spam_protection_enabled=False,
             # It wants three IP addresses in every mesh; members are known by their keys.
             eclipse_protection_enabled=False,
@@ -125,7 +122,7 @@ class OneTopicPubsub(Pubsub):
         router: OneTopicRouter,
         topic: str,
         first_number: int,
-        admits: Callable[[rpc_pb2.Message], bool],
+        admission: Admission,
         deliver: Callable[[PeerId, bytes], None],
     ) -> None:
         before = tuple(swarm.notifees)
@@ -144,7 +141,7 @@ class OneTopicPubsub(Pubsub):
         # Whole seconds are reached by who publishes more than one message a second; after a restart all that is
         # published was seen already.
         self.counter = first_number
-        self._admits = admits
+        self._admission = admission
         self._deliver = deliver
         self._inbound: set[INetStream] = set()
 
@@ -178,14 +175,26 @@ class OneTopicPubsub(Pubsub):
 
         An exception here would end pubsub, and a peer can cause one: by a key that is none.
         """
-        own = msg_forwarder == self.my_id
-        if not own and not self._admits(msg):
+        if msg_forwarder != self.my_id and (
+            not self._admission.well_formed(msg)
+            or self._is_msg_seen(msg)
+            or not self._admission.worth_verifying(msg_forwarder)
+        ):
             return
         try:
             with foreign_errors("a message"):
                 await super().push_msg(msg_forwarder, msg)
         except TransportError as exc:
             _log.debug("gossip_failed", extra={"detail": str(exc)})
+
+    async def validate_msg(self, msg_forwarder: PeerId, msg: rpc_pb2.Message) -> None:
+        """Take a message whose signature was found to hold, as long as its author keeps to its pace.
+
+        What is dropped here counts as seen, so that its copies by other roads cost nothing.
+        """
+        if msg_forwarder != self.my_id and not self._admission.at_pace(msg):
+            self._mark_msg_seen(msg)
+            raise ValidationError("its author says more than it may")
 
     def notify_subscriptions(self, publish_message: rpc_pb2.Message) -> None:
         """Hand it over at once: libp2p's own queue of 32 drops what comes in a burst."""
@@ -214,7 +223,7 @@ class Libp2pGossip:
         self._number = settings.first_number
         self._members = members
         self._listener = Listener()
-        self._allowance = Allowance(trio.current_time)
+        self._admission = Admission(self._topic, members, trio.current_time)
         self._outgoing: bytes | None = None
         self._something = trio.Event()
         self._changed = trio.Event()
@@ -251,7 +260,7 @@ class Libp2pGossip:
     async def _run_once(self) -> None:
         router = OneTopicRouter(self._topic)
         pubsub = OneTopicPubsub(
-            self._host, self._swarm, router, self._topic, self._number, self._admit, self._deliver
+            self._host, self._swarm, router, self._topic, self._number, self._admission, self._deliver
         )
         try:
             async with background_trio_service(router), background_trio_service(pubsub):
@@ -290,18 +299,6 @@ class Libp2pGossip:
                 pubsub.meet(peer_id)
             with trio.move_on_after(MEET_AGAIN_S):
                 await self._changed.wait()
-
-    def _admit(self, msg: rpc_pb2.Message) -> bool:
-        """Whether a message is looked at further: it costs a signature to verify, and is forwarded."""
-        author = self._members.name_of(PeerId(msg.from_id))
-        return (
-            author is not None
-            and list(msg.topicIDs) == [self._topic]
-            and len(msg.data) <= NOTICE_BYTES_MAX
-            and len(msg.seqno) == SEQUENCE_BYTES
-            and len(msg.signature) == SIGNATURE_BYTES
-            and self._allowance.take(author, pace_taken(self._members.nodes()))
-        )
 
     def _deliver(self, author: PeerId, payload: bytes) -> None:
         name = self._members.name_of(author)

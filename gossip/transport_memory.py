@@ -14,7 +14,7 @@ from typing import Final
 
 import trio
 
-from comity.gossip.gossip import Heard, Listener
+from comity.gossip.gossip import Allowance, Heard, Listener, pace_taken
 from comity.gossip.transport import (
     Bounds,
     Handler,
@@ -150,6 +150,7 @@ class MemoryTransport:
         self._working: dict[bytes, int] = {}
         self._presence = Presence()
         self._nursery: trio.Nursery | None = None
+        self._authors = Allowance(trio.current_time)
         self.gossip = MemoryGossip(self)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -183,9 +184,13 @@ class MemoryTransport:
             other.hear(self.key, payload)
 
     def hear(self, author: bytes, payload: bytes) -> None:
-        """A message has arrived. That of somebody who is no peer is dropped."""
+        """A message has arrived. That of somebody who is no peer is dropped, and what is beyond its author's pace.
+
+        Nobody forwards here, and nobody can name another as the author: there is nothing else to count.
+        """
+        pace = pace_taken(1 + len(self._peers))
         for name, peer in self._peers.items():
-            if peer.transport_key == author:
+            if peer.transport_key == author and self._authors.take(name, pace):
                 self.gossip.listener.tell(name, payload)
 
     def connected(self) -> frozenset[PeerName]:

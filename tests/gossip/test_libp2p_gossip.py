@@ -7,15 +7,18 @@ from collections.abc import Callable
 
 import pytest
 import trio
+import trio.testing
 from libp2p.abc import INetStream
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID  # pyright: ignore[reportMissingTypeStubs]
 from libp2p.pubsub.pb import rpc_pb2
+from libp2p.pubsub.validators import signature_validator
 from libp2p.utils import encode_varint_prefixed
 
-from comity.gossip import libp2p_gossip
+from comity.gossip import libp2p_admission, libp2p_gossip
 from comity.gossip.gossip import BURST, pace_taken
+from comity.gossip.libp2p_admission import FORWARDED_BURST
 from comity.gossip.libp2p_gossip import RPC_BYTES_MAX, OneTopicRouter
 from comity.gossip.libp2p_host import foreign_errors
 from comity.gossip.libp2p_transport import Libp2pTransport
@@ -192,6 +195,101 @@ async def test_a_member_that_floods_is_heard_at_its_pace_and_costs_no_other_its_
     taken = [m.payload for m in ear.heard if m.author == liar.name]
     assert 0 < len(taken) <= BURST + (trio.current_time() - began) * pace_taken(3)
     assert len(taken) < 400
+
+
+@pytest.fixture
+def no_more_than_a_burst(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No allowance grows again, so that what is left of it can be counted."""
+    monkeypatch.setattr(libp2p_admission, "pace_taken", lambda _nodes: 0.0)
+    monkeypatch.setattr(libp2p_admission, "FORWARDED_PER_S", 0)
+
+
+@pytest.fixture
+def verified(monkeypatch: pytest.MonkeyPatch) -> list[rpc_pb2.Message]:
+    """The messages whose signature was verified, by any node of the test."""
+    seen: list[rpc_pb2.Message] = []
+
+    def noted(msg: rpc_pb2.Message) -> bool:
+        seen.append(msg)
+        return signature_validator(msg)
+
+    monkeypatch.setattr("libp2p.pubsub.pubsub.signature_validator", noted)
+    return seen
+
+
+async def read_so_far(liar: Site, victim: Site, stream: INetStream) -> None:
+    """Wait until all was read that the liar has said on a stream: then so was the PRUNE that it says now."""
+    backoff = port(victim).running.router.back_off
+    own = transport(liar)._host.get_id()
+    backoff.get(TOPIC, {}).pop(own, None)
+    await say(stream, prune(backoff=60))
+    with trio.fail_after(DEADLINE_S):
+        while own not in backoff.get(TOPIC, {}):
+            await trio.lowlevel.checkpoint()
+    # Each message is a task of its own, which has nothing to wait for before it is taken or dropped.
+    await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_who_names_another_as_the_author_uses_up_nothing_of_it(
+    noise: Road, nursery: trio.Nursery, no_more_than_a_burst: None
+) -> None:
+    north = await noise.start("north", echo, topic=TOPIC)
+    south = await noise.start("south", echo, topic=TOPIC)
+    liar = await noise.start("liar", echo)
+    know_each_other(north, south, liar)
+    await south.sees(north)
+    ear = Ear(south, nursery)
+    await until_heard(north, ear, b"before")
+    stream = await meshsub(liar, south)
+    author = transport(north)._host.get_id().to_bytes()
+    for number in range(FORWARDED_BURST // 2):
+        await say(stream, message(from_id=author, seqno=(NANOSECONDS + number).to_bytes(8, "big")))
+    await read_so_far(liar, south, stream)
+    port(north).publish(b"after")
+    await ear.hears(b"after")
+    assert b"x" not in [m.payload for m in ear.heard]
+
+
+async def test_a_forwarders_flood_costs_so_many_signatures_and_no_other_its_word(
+    noise: Road, nursery: trio.Nursery, no_more_than_a_burst: None, verified: list[rpc_pb2.Message]
+) -> None:
+    north = await noise.start("north", echo, topic=TOPIC)
+    south = await noise.start("south", echo, topic=TOPIC)
+    liar = await noise.start("liar", echo)
+    know_each_other(north, south, liar)
+    await south.sees(north)
+    ear = Ear(south, nursery)
+    await until_heard(north, ear, b"before")
+    stream = await meshsub(liar, south)
+    author = transport(north)._host.get_id().to_bytes()
+    for number in range(4 * FORWARDED_BURST):
+        await say(stream, message(from_id=author, seqno=(NANOSECONDS + number).to_bytes(8, "big")))
+    await read_so_far(liar, south, stream)
+    assert len([m for m in verified if m.data == b"x"]) == FORWARDED_BURST
+    port(north).publish(b"after")
+    await ear.hears(b"after")
+
+
+async def test_copies_cost_neither_who_wrote_nor_who_forwarded(
+    noise: Road, nursery: trio.Nursery, no_more_than_a_burst: None, verified: list[rpc_pb2.Message]
+) -> None:
+    south = await noise.start("south", echo, topic=TOPIC)
+    liar = await noise.start("liar", echo)
+    know_each_other(south, liar)
+    ear = Ear(south, nursery)
+    stream = await meshsub(liar, south)
+    for _ in range(4 * FORWARDED_BURST):
+        await say(stream, signed_by("liar", 1, data=b"first"))
+    await read_so_far(liar, south, stream)
+    await say(stream, signed_by("liar", 2, data=b"second"))
+    await ear.hears(b"second")
+    # Of more than its author may say nothing is heard, and its copies are not verified again.
+    for _ in range(2):
+        for number in range(3, 3 + 2 * BURST):
+            await say(stream, signed_by("liar", number))
+        await read_so_far(liar, south, stream)
+    assert [m.payload for m in ear.heard] == [b"first", b"second", *[b"x"] * (BURST - 2)]
+    assert len(verified) == 2 + 2 * BURST
 
 
 async def test_a_message_of_two_topics_is_of_another_topic_too(noise: Road, nursery: trio.Nursery) -> None:

@@ -6,11 +6,14 @@ from random import Random
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
+from comity.gossip.gossip import BURST, pace_taken
 from comity.gossip.transport import Reason, RequestError
 from comity.gossip.transport_memory import MemoryNetwork, MemoryTransport
 from comity.protocol.errors import ConfigError
+from ears import Ear, port
 from roads import Site, key_of
 
 pytestmark = pytest.mark.trio
@@ -88,6 +91,23 @@ async def test_a_partition_ends_what_is_under_way(autojump_clock: MockClock, nur
     with pytest.raises(RequestError) as caught:
         await a.ask(b, b"")
     assert caught.value.reason is Reason.CLOSED
+
+
+async def test_who_floods_by_gossip_is_heard_at_its_pace(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    network = MemoryNetwork(Random(1))
+    a, b, c = await meet(network, nursery, "a", "b", "c")
+    ear = Ear(c, nursery)
+    for count, after_s in ((BURST, 0.0), (BURST + 3, 3 / pace_taken(3))):
+        autojump_clock.jump(after_s)
+        for _ in range(10 * BURST):
+            port(a).publish(b"much")
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(ear.heard) == count
+    # It is one author's, and not everybody's.
+    port(b).publish(b"a word")
+    await ear.hears(b"a word")
 
 
 async def test_two_nodes_of_one_key_do_not_run_at_once(nursery: trio.Nursery) -> None:

@@ -8,7 +8,7 @@ import pytest
 import trio
 from libp2p.pubsub.pb import rpc_pb2
 
-from comity.gossip.libp2p_gossip import SEQUENCE_BYTES, SIGNATURE_BYTES
+from comity.gossip.libp2p_admission import SEQUENCE_BYTES, SIGNATURE_BYTES
 from comity.gossip.libp2p_host import peer_id_of
 from comity.protocol.limits import NOTICE_BYTES_MAX
 from ears import TOPIC, echo, port
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.trio
 FLOOD = 10_000
 
 
-async def gossip_of_north(nursery: trio.Nursery) -> Any:
-    """The gossip of a node that knows two others."""
+async def admission_of_north(nursery: trio.Nursery) -> Any:
+    """What a node that knows two others looks at further."""
     road = Road("noise", nursery)
     north, south, east = [await road.start(name, echo, topic=TOPIC) for name in ("north", "south", "east")]
     north.transport.set_peers([south.peer, east.peer])
@@ -30,7 +30,7 @@ async def gossip_of_north(nursery: trio.Nursery) -> Any:
     with trio.fail_after(DEADLINE_S):
         while port(north).running is None:
             await trio.lowlevel.checkpoint()
-    return port(north)
+    return port(north)._admission
 
 
 def message_of(author: str, topics: list[str], size: int) -> rpc_pb2.Message:
@@ -62,14 +62,25 @@ async def test_only_members_words_on_the_one_topic_are_taken(
     taken: bool,  # noqa: FBT001
 ) -> None:
     """What is not taken is neither verified, nor told to anybody, nor forwarded."""
-    gossip = await gossip_of_north(nursery)
-    assert gossip._admit(message_of(author, topics, size)) is taken
+    admission = await admission_of_north(nursery)
+    assert admission.well_formed(message_of(author, topics, size)) is taken
 
 
 async def test_who_says_too_much_costs_no_other_its_word(nursery: trio.Nursery) -> None:
     """It is the author that is counted, whoever forwards its words."""
-    gossip = await gossip_of_north(nursery)
-    flood = [gossip._admit(message_of("south", [TOPIC], 10)) for _ in range(FLOOD)]
+    admission = await admission_of_north(nursery)
+    flood = [admission.at_pace(message_of("south", [TOPIC], 10)) for _ in range(FLOOD)]
     assert flood[0]
     assert not flood[-1]
-    assert gossip._admit(message_of("east", [TOPIC], 10))
+    assert admission.at_pace(message_of("east", [TOPIC], 10))
+
+
+async def test_who_forwards_too_much_costs_no_other_its_word(nursery: trio.Nursery) -> None:
+    """What is not signed by its author is counted against the forwarder, and against nobody else."""
+    admission = await admission_of_north(nursery)
+    south, east = peer_id_of(key_of("south")), peer_id_of(key_of("east"))
+    flood = [admission.worth_verifying(south) for _ in range(FLOOD)]
+    assert flood[0]
+    assert not flood[-1]
+    assert admission.worth_verifying(east)
+    assert admission.at_pace(message_of("south", [TOPIC], 10))
