@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from itertools import islice
+from typing import Final, Protocol, TypeVar
 
 import trio
 from libp2p.abc import INetStream
@@ -22,13 +23,14 @@ from libp2p.host.basic_host import BasicHost
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, GossipSub
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
+from libp2p.pubsub.utils import safe_bytes_from_hex
 from libp2p.tools.anyio_service import background_trio_service
 
 from comity.gossip.gossip import Allowance, Heard, Listener
 from comity.gossip.libp2p_admission import Admission, Named
 from comity.gossip.libp2p_host import RESET_S, MembersSwarm, PeerId, foreign_errors
 from comity.protocol.errors import LocalProtocolError, TransportError
-from comity.protocol.limits import NOTICE_BYTES_MAX
+from comity.protocol.limits import NOTICE_BYTES_MAX, NOTICES_PER_S
 
 PROTOCOLS: Final = (TProtocol(str(PROTOCOL_ID_V11)),)
 """1.2 doubles messages and CPU to save what notices have not; 1.4 and 2.0 nobody else speaks."""
@@ -39,6 +41,15 @@ RPC_BYTES_MAX: Final = 65_536
 """What one peer may say at once: a few notices, and the control of one topic."""
 CONTROLS_PER_S: Final = 10
 """Control messages of one peer that are looked at: a mesh of one topic needs one for each heartbeat."""
+PARTS_MAX: Final = 4
+"""Parts of each sort of one control message that are looked at: a mesh of one topic needs one, and 64 kB hold
+thousands."""
+IDS_MAX: Final = 32
+"""Messages that one control message can ask for, or make us ask for: the longest answer is half a megabyte. What is
+beyond comes with the next heartbeat, or by pull."""
+NAMED_MAX: Final = 8 * IDS_MAX
+"""Ids that are looked at to find those that we lack: a peer names what it heard in its last heartbeats, at the pace of
+all some 150."""
 SUBSCRIPTIONS_MAX: Final = 4
 MEET_AGAIN_S: Final = 10.0
 """Whoever is connected and has no stream is tried again: libp2p gives up for good where a peer does not speak
@@ -47,6 +58,7 @@ AGAIN_S: Final = 5.0
 """Before GossipSub is begun anew after a failure."""
 
 _log = logging.getLogger(__name__)
+Part = TypeVar("Part", rpc_pb2.ControlIHave, rpc_pb2.ControlGraft, rpc_pb2.ControlPrune)
 
 
 class Members(Named, Protocol):
@@ -88,6 +100,7 @@ class OneTopicRouter(GossipSub):
         )
         self._topic = topic
         self._controls = Allowance(trio.current_time)
+        self._answers = Allowance(trio.current_time, IDS_MAX)
 
     async def handle_rpc(self, rpc: rpc_pb2.RPC, sender_peer_id: PeerId) -> None:
         """Look at the control of our topic, as much of it as a mesh needs.
@@ -98,18 +111,42 @@ class OneTopicRouter(GossipSub):
             return
         control = rpc.control
         kept = rpc_pb2.RPC()
-        kept.control.ihave.extend([c for c in control.ihave if c.topicID == self._topic][:1])
-        kept.control.iwant.extend(control.iwant[:1])
-        kept.control.graft.extend([c for c in control.graft if c.topicID == self._topic][:1])
-        for prune in [c for c in control.prune if c.topicID == self._topic][:1]:
+        for ihave in self._ours(control.ihave):
+            ids = [each for each in _distinct(ihave.messageIDs[:NAMED_MAX]) if not self._seen(each)]
+            kept.control.ihave.append(rpc_pb2.ControlIHave(topicID=self._topic, messageIDs=_written(ids)))
+        for iwant in control.iwant[:1]:
+            ids = [each for each in _distinct(iwant.messageIDs[:IDS_MAX]) if each in self.mcache.msgs]
+            # Each is an answer, a hundred times as long as what asks for it.
+            ids = [each for each in ids if self._answers.take(str(sender_peer_id), NOTICES_PER_S)]
+            kept.control.iwant.append(rpc_pb2.ControlIWant(messageIDs=_written(ids)))
+        kept.control.graft.extend(self._ours(control.graft))
+        for prune in self._ours(control.prune):
             # Without peers: libp2p dials whom they name, whatever `do_px` says.
             kept.control.prune.append(rpc_pb2.ControlPrune(topicID=self._topic, backoff=prune.backoff))
         await super().handle_rpc(kept, sender_peer_id)
+
+    def _ours(self, parts: Sequence[Part]) -> list[Part]:
+        """The one part that is about our topic, where it is among the first."""
+        return [part for part in parts[:PARTS_MAX] if part.topicID == self._topic][:1]
+
+    def _seen(self, message: bytes) -> bool:
+        return self.pubsub is not None and self.pubsub.seen_messages.has(message)
 
     async def publish(self, msg_forwarder: PeerId, pubsub_msg: rpc_pb2.Message) -> None:
         await super().publish(msg_forwarder, pubsub_msg)
         # libp2p adds to it with every message, for ever, and reads it in the adaptive mode only.
         self.recent_message_deliveries.clear()
+
+
+def _distinct(named: Iterable[bytes]) -> list[bytes]:
+    """The ids that a control message names, each once. One id can be written in many ways, of which hex is one."""
+    read = (safe_bytes_from_hex(each) for each in named)
+    return list(dict.fromkeys(each for each in read if each is not None))
+
+
+def _written(ids: Iterable[bytes]) -> list[bytes]:
+    """The ids in the way that libp2p reads without a doubt."""
+    return [each.hex().encode() for each in islice(ids, IDS_MAX)]
 
 
 class OneTopicPubsub(Pubsub):

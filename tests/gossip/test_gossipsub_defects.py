@@ -164,6 +164,17 @@ async def test_peers_of_a_prune_are_dialled_without_peer_exchange() -> None:
     assert len(dialled) == 1, mended("peers of a PRUNE (OneTopicRouter.handle_rpc)")
 
 
+async def test_an_id_is_answered_as_often_as_one_message_names_it() -> None:
+    async with upstream(ours=(default := router())) as pubsub:
+        answers: list[rpc_pb2.RPC] = []
+        default.send_rpc = lambda _to, rpc, **_how: answers.append(rpc)  # type: ignore[method-assign]
+        said = written_by(pubsub, 1)
+        default.mcache.put(said)
+        named = (said.from_id + said.seqno).hex().encode()
+        await default.handle_iwant(rpc_pb2.ControlIWant(messageIDs=[named] * 100), ID(b"neighbour"))
+    assert [len(rpc.publish) for rpc in answers] == [100], mended("IWANT (OneTopicRouter.handle_rpc)")
+
+
 async def test_something_is_kept_of_every_message_for_ever() -> None:
     async with upstream(ours=(default := router())) as pubsub:
         for number in range(10):
