@@ -18,10 +18,12 @@ from api_calls import solo
 from comity.node import socket_server
 from comity.node.api_access import Message, Receive, Scope, Send
 from comity.node.home import Home
-from comity.node.socket_server import KEEP_ALIVE_S, open_socket, serve
+from comity.node.socket_server import ANSWER_S, KEEP_ALIVE_S, PIECE_BYTES, open_socket, serve
 from houses import short_folder
 
 MOST = 8
+LONG = 2**22
+"""More than a socket holds that nobody reads."""
 HEAD = b"GET /v1/status HTTP/1.1\r\nHost: node\r\n"
 
 
@@ -46,10 +48,11 @@ class Waiting:
         start: Message = {
             "type": "http.response.start",
             "status": 200,
-            "headers": [(b"content-length", b"2")],
+            "headers": [(b"content-length", b"%d" % (LONG if scope["path"] == "/long" else 2))],
         }
         await send(start)
-        await send({"type": "http.response.body", "body": b"ok"})
+        body = b"ok".rjust(LONG) if scope["path"] == "/long" else b"ok"
+        await send({"type": "http.response.body", "body": body})
 
 
 @dataclass
@@ -127,6 +130,90 @@ async def test_a_request_that_is_being_answered_is_not_closed_for_another(place:
         assert app.begun == MOST
         app.open.set()
         for stream in [*asked, late]:
+            assert (await answer_of(stream)).startswith(b"HTTP/1.1 200")
+
+
+def many(path: str) -> bytes:
+    """Requests that are sent at once, before any is answered."""
+    return f"GET {path} HTTP/1.1\r\nHost: node\r\n\r\n".encode() * 50
+
+
+async def all_begun(app: Waiting, count: int) -> None:
+    with trio.fail_after(10):
+        while app.begun < count:
+            await trio.lowlevel.checkpoint()
+    await trio.testing.wait_all_tasks_blocked(0.05)
+
+
+async def test_who_does_not_read_its_answer_loses_its_place(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket_server, "ANSWER_S", 0.2)
+    app = Waiting()
+    async with served(place, app) as door:
+        held = [await door.connect(many("/long")) for _ in range(MOST)]
+        await all_begun(app, MOST)
+        assert (await answer_of(await door.connect(request()))).startswith(b"HTTP/1.1 200")
+        # The other requests of who did not read the first answer were not begun.
+        assert app.begun == MOST + 1
+        # What the socket held is all that ever comes.
+        assert len(await answer_of(held[0])) < LONG
+
+
+async def test_a_long_answer_that_is_read_may_take_long(
+    place: Path, mock_clock: trio.testing.MockClock
+) -> None:
+    async with served(place, Waiting()) as door:
+        stream = await door.connect(request("/long"))
+        data, whole = 0, False
+        while not whole:
+            # As much as a socket holds, in nearly the time that there is for a piece.
+            await trio.testing.wait_all_tasks_blocked()
+            mock_clock.jump(0.9 * ANSWER_S)
+            enough = data + 4 * PIECE_BYTES
+            while data < enough and not whole:
+                part = await stream.receive_some(PIECE_BYTES)
+                assert part
+                data, whole = data + len(part), part.endswith(b"ok")
+        assert trio.current_time() > 10 * ANSWER_S
+        assert data > LONG
+
+
+async def test_who_sends_many_requests_at_once_has_one_answer_while_others_wait(place: Path) -> None:
+    app = Waiting()
+    async with served(place, app) as door:
+        greedy = [await door.connect(many("/wait")) for _ in range(MOST)]
+        await all_begun(app, MOST)
+        late = await door.connect(request())
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        app.open.set()
+        assert (await answer_of(late)).startswith(b"HTTP/1.1 200")
+        answers = [(await everything_of(stream)).count(b"HTTP/1.1 200") for stream in greedy]
+        # One place was wanted.
+        assert sorted(answers) == [1] + [50] * (MOST - 1)
+
+
+async def everything_of(stream: trio.SocketStream) -> bytes:
+    """All that comes until nobody is left to send more."""
+    data = b""
+    with trio.move_on_after(KEEP_ALIVE_S - 2):
+        while data.count(b"ok") < 50 and (part := await stream.receive_some(4_096)):
+            data += part
+    return data
+
+
+async def test_of_newcomers_that_wait_there_are_so_many(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket_server, "NEWCOMERS_MAX", 3)
+    app = Waiting()
+    async with served(place, app) as door:
+        asked = [await door.connect(request("/wait")) for _ in range(MOST)]
+        await all_begun(app, MOST)
+        waiting = [await door.connect(request()) for _ in range(3)]
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        for _ in range(5):
+            assert await _is_closed(await door.connect())
+        app.open.set()
+        for stream in [*asked, *waiting]:
             assert (await answer_of(stream)).startswith(b"HTTP/1.1 200")
 
 
