@@ -7,6 +7,7 @@ and tells consumers of a new version before they ask.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
@@ -17,13 +18,16 @@ from comity.gossip.gossip import Gossip, Heard, interval_s
 from comity.node.notices import Pending, lacking
 from comity.node.outgoing import News
 from comity.node.service import Service
+from comity.protocol.encoding import encode
 from comity.protocol.errors import DecodeError
-from comity.protocol.identifiers import member_of
+from comity.protocol.identifiers import member_of, sha256
 
 OTHERS_MAX: Final = 3
 """Nodes that are asked in the place of an author with whom there is no connection."""
 PULL_S: Final = 10.0
 """Time for all that one notice makes this node pull."""
+TURNS: Final = 2
+"""How often others are asked: where three of a dozen lie, no second turn is theirs as well."""
 AGAIN_S: Final = 1.0
 """Before others are asked once more: who forwards a notice may be about to pull what it names."""
 NOTICES_WAITING_MAX: Final = 4
@@ -97,16 +101,39 @@ class Gossiping:
             log.debug("notice_unreadable", peer=author, detail=str(exc))
             return
         with trio.move_on_after(PULL_S):
-            direct = author in self._service.connected_nodes()
-            found = not wanted.records or await self._service.fetch(wanted.records, self._sources(author))
-            if not found and not direct:
-                await trio.sleep(AGAIN_S)
-                await self._service.fetch(wanted.records, self._sources(author))
+            if wanted.records:
+                await self._fetch(author, wanted.records)
             for asset, partition in wanted.heads:
-                await self._service.fetch_head_from(asset, partition, self._sources(author))
+                about = f"{asset} {partition}".encode()
+                await self._service.fetch_head_from(asset, partition, self._sources(author, about))
 
-    def _sources(self, author: str) -> list[str]:
+    async def _fetch(self, author: str, records: tuple[bytes, ...]) -> None:
+        """Ask for records, of others than their author a second time."""
+        about = b"".join(records)
+        for turn in range(1 if author in self._service.connected_nodes() else TURNS):
+            if turn:
+                await trio.sleep(AGAIN_S)
+            if await self._service.fetch(records, self._sources(author, about, turn)):
+                return
+
+    def _sources(self, author: str, about: bytes, turn: int = 0) -> list[str]:
         connected = self._service.connected_nodes()
         if author in connected:
             return [author]
-        return sorted(connected)[:OTHERS_MAX]
+        return others(self._service.core.identity.node, about, connected, turn)
+
+
+def others(own: str, about: bytes, connected: Iterable[str], turn: int = 0) -> list[str]:
+    """The nodes that are asked, in the place of an author that cannot be, for what it has told of.
+
+    Each node asks others, and for each thing others again: were it always the first few names, those few could keep
+    a thing from everybody. Equal arguments give equal nodes.
+
+    Args:
+        own: the node that asks.
+        about: what it asks for.
+        turn: how often it has asked in vain. The next ones are asked then, and where there are no more, the first.
+    """
+    ranked = sorted(connected, key=lambda name: sha256(encode([own, about, name])))
+    begin = turn * OTHERS_MAX
+    return (ranked[begin:] + ranked[:begin])[:OTHERS_MAX]
