@@ -166,7 +166,7 @@ def sign(
     from comity.node.cards import read_card
     from comity.node.coalition_file import read_coalition, write_coalition
     from comity.node.coalition_view import changes_of, standing_of
-    from comity.node.coalitions import sign_draft, verified
+    from comity.node.coalitions import require_author, sign_draft, verified
     from comity.node.signed_successors import keep_to_successor
     from comity.node.signing_hand import Hand, now
 
@@ -175,6 +175,7 @@ def sign(
     given = read_coalition(file)
     with naming(file):
         verified(given)
+        require_author(given)
         changes = changes_of(given)
         _require_visible(given)
     member = hand.config().member
@@ -375,7 +376,7 @@ def admit(
     author = hand.organization(organization_key, held.coalition)
     file = draft_successor(held, author, now(), cards=cards)
     changes = changes_of(file)
-    keep_to_successor(hand.home, author.member, file.draft)
+    keep_to_successor(hand.home, author.member, file.draft, drafted_now=True)
     file = sign_draft(file, author, read_card(hand.home.card), now())
     value = standing_of(file) | {
         "file": str(out),

@@ -180,7 +180,7 @@ def publish(
             f"nothing changes: these are the policies of epoch {number - 1}, which is in force; nothing was drafted"
         )
     warnings = warnings_of(sources, classes or taxonomy_of(held, before), file.draft)
-    keep_to_successor(hand.home, author.member, file.draft)
+    keep_to_successor(hand.home, author.member, file.draft, drafted_now=True)
     file = sign_draft(file, author, read_card(hand.home.card), now())
     value: dict[str, Any] = {
         "file": str(out),

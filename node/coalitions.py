@@ -503,6 +503,24 @@ def _verify_draft(file: CoalitionFile) -> None:
     verify_epoch(file.draft, {key_id(key): key for member in members for key in member.keys})
 
 
+def require_author(file: CoalitionFile) -> None:
+    """Check that whoever a draft names as its author has signed it: so the draft is its word, and no one else's.
+
+    Raises:
+        ConfigError: its author is no member, or has not signed it.
+    """
+    if file.draft is None:
+        return
+    header = file.draft.header
+    members = epoch_of(file.epochs[-1] if file.epochs else file.draft).members
+    own = {key_id(key) for member in members if member.id == header.member for key in member.keys}
+    if header.key not in own or header.key not in {signature.key for signature in file.draft.signatures}:
+        raise ConfigError(
+            f"epoch {header.number} names {header.member} as its author, who has not signed it: somebody else has"
+            " made it. Ask who sent it; sign nothing that its author has not signed"
+        )
+
+
 def require_joinable(file: CoalitionFile, card: Card, now: int) -> Holdings:
     """Check that a node can take part: everything verifies, is signed by all, and names the node's own keys.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import functools
 import sys
 from collections.abc import Generator
@@ -13,10 +14,15 @@ import dagster as dg
 import pytest
 
 from comity.attestation.holdings import Holdings
+from comity.attestation.signing import add_signature
 from comity.dagster_bridge import govern, measurement
 from comity.dagster_bridge.measurement import measure_code, measure_context
-from comity.node.coalition_file import read_coalition
-from comity.node.coalitions import certify
+from comity.node import signed_successors
+from comity.node.coalition_file import read_coalition, write_coalition
+from comity.node.coalitions import certify, draft_successor
+from comity.node.home import Home
+from comity.node.signing_hand import now
+from comity.protocol.envelope import assemble
 from comity.protocol.errors import ConfigError, VerificationError
 from command_line import comity
 from houses import card_of, found, hand_of, make_member, short_folder
@@ -77,6 +83,64 @@ def test_who_has_drafted_a_successor_signs_no_other_members(place: Path) -> None
     admitted(place, homes[NORTH].path, "board.example")
     refused = comity("coalition", "sign", theirs, "--home", homes[NORTH].path, "--yes", "--json", status=2)
     assert "two successors" in refused.json["error"]["message"]
+
+
+def in_the_name_of(place: Path, author: Home, signer: Home, name: str, *, author_signs: bool) -> Path:
+    """A draft of the next epoch whose header names one home as its author. It leaves no note there."""
+    held = read_coalition(author.coalition)
+    card = card_of(make_member(place, name))
+    hand = hand_of(author).organization(None, held.coalition)
+    file = draft_successor(held, hand, now(), cards=[card])
+    assert file.draft is not None
+    draft = add_signature(file.draft, hand_of(signer).organization(None, held.coalition).signer)
+    if not author_signs:
+        others = tuple(each for each in draft.signatures if each.key != hand.signer.key_id)
+        draft = assemble(draft.header_bytes, draft.body_bytes, others)
+    out = place / f"by-{name}.toml"
+    write_coalition(out, dataclasses.replace(file, draft=draft))
+    return out
+
+
+def test_what_comes_in_a_file_is_no_draft_of_ones_own(place: Path) -> None:
+    """Both name their signer as author, and are signed with its key, elsewhere. It signs the first, and no second."""
+    homes = found(place, (NORTH, SOUTH))
+    north, south = homes[NORTH], homes[SOUTH]
+    one, other = (
+        in_the_name_of(place, north, south, name, author_signs=True) for name in (INSTITUTE, "board.example")
+    )
+    comity("coalition", "sign", one, "--home", north.path, "--yes")
+    refused = comity("coalition", "sign", other, "--home", north.path, "--yes", "--json", status=2)
+    assert "two successors" in refused.json["error"]["message"]
+
+
+def test_nobody_signs_a_draft_that_its_author_has_not_signed(place: Path) -> None:
+    homes = found(place, (NORTH, SOUTH))
+    north, south = homes[NORTH], homes[SOUTH]
+    forged = in_the_name_of(place, north, south, INSTITUTE, author_signs=False)
+    for home in (north, south):
+        refused = comity("coalition", "sign", forged, "--home", home.path, "--yes", "--json", status=2)
+        assert f"names {NORTH} as its author, who has not signed it" in refused.json["error"]["message"]
+        assert not home.signed_successors.exists()
+
+
+def test_one_command_at_a_time_notes_what_it_signs(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    north = found(place, (NORTH, SOUTH))[NORTH]
+    file = read_coalition(admitted(place, north.path, INSTITUTE))
+    free: list[bool] = []
+
+    def writing(path: Path, data: bytes) -> None:
+        del data
+        with path.with_name(f".{path.name}.lock").open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                free.append(False)
+            else:
+                free.append(True)
+
+    monkeypatch.setattr(signed_successors, "write_file", writing)
+    signed_successors.keep_to_successor(north, NORTH, file.draft)
+    assert free == [False]
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
