@@ -105,7 +105,12 @@ class Gossiping:
                 await self._fetch(author, wanted.records)
             for asset, partition in wanted.heads:
                 about = f"{asset} {partition}".encode()
-                await self._service.fetch_head_from(asset, partition, self._sources(author, about))
+                for name in self._sources(author, about):
+                    await self._service.fetch_head_from(asset, partition, [name])
+                    # Who answers with nothing, or with an older one, is no reason not to ask the next.
+                    left = await self._service.call(partial(lacking, core, member_of(author), payload))
+                    if (asset, partition) not in left.heads:
+                        break
 
     async def _fetch(self, author: str, records: tuple[bytes, ...]) -> None:
         """Ask for records, of others than their author a second time."""

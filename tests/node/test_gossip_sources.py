@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comity.gossip.gossip import Heard
+from comity.node import gossiping
 from comity.node.gossiping import AGAIN_S, OTHERS_MAX, Gossiping, others
 from comity.protocol.identifiers import sha256
 
@@ -108,3 +110,32 @@ async def test_the_author_itself_is_asked_where_it_can_be_and_once(
 ) -> None:
     ((_, nodes),) = await asked_by("a", sha256(b"x"), connected | {AUTHOR})
     assert nodes == [AUTHOR]
+
+
+@pytest.mark.parametrize("helpful", [0, 2])
+async def test_who_answers_with_nothing_keeps_no_head_from_anybody(
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: trio.testing.MockClock,
+    connected: frozenset[str],
+    helpful: int,
+) -> None:
+    head = ("author.example/made", "")
+    asked: list[str] = []
+    chosen = others("a", b"author.example/made ", connected)
+
+    class Heads(Asking):
+        async def call(self, work: Callable[[], object]) -> object:
+            await trio.lowlevel.checkpoint()
+            return work()
+
+        async def fetch_head_from(self, asset: str, partition: str, nodes: list[str]) -> None:
+            await trio.lowlevel.checkpoint()
+            assert (asset, partition) == head
+            asked.extend(nodes)
+
+    def lacks(*_: object) -> SimpleNamespace:
+        return SimpleNamespace(records=(), heads=() if chosen[helpful] in asked else (head,))
+
+    monkeypatch.setattr(gossiping, "lacking", lacks)
+    await Gossiping(cast("Any", Heads("a", connected)), Deaf())._look(AUTHOR, b"")
+    assert asked == chosen[: helpful + 1]
