@@ -28,6 +28,10 @@ FORWARDED_BURST: Final = 64
 """... and at once after a silence: what one answer to us holds of `IDS_MAX`, and as much from the mesh."""
 
 
+SEEN_NS: Final = 120_000_000_000
+"""For so long, in nanoseconds, GossipSub remembers what it has seen. Numbers of messages are nanoseconds, too."""
+
+
 class Named(Protocol):
     """Who is who, and how many: what the transport knows."""
 
@@ -49,6 +53,7 @@ class Admission:
         self._members = members
         self._forwarders = Allowance(clock, FORWARDED_BURST)
         self._authors = Allowance(clock)
+        self._newest: dict[bytes, int] = {}
 
     def well_formed(self, msg: rpc_pb2.Message) -> bool:
         """Whether it names a member as its author, and our topic alone, and holds to the bounds."""
@@ -65,7 +70,12 @@ class Admission:
         """Whether a signature is verified for this neighbour now."""
         return self._forwarders.take(str(forwarder), FORWARDED_PER_S)
 
+    def may_be_new(self, msg: rpc_pb2.Message) -> bool:
+        """Whether it is no old message said once more, so old that GossipSub has forgotten it."""
+        return int.from_bytes(msg.seqno, "big") > self._newest.get(msg.from_id, 0) - SEEN_NS
+
     def at_pace(self, msg: rpc_pb2.Message) -> bool:
         """Whether one more of its author is taken now. Asked of messages whose signature holds, and of no other."""
+        self._newest[msg.from_id] = max(self._newest.get(msg.from_id, 0), int.from_bytes(msg.seqno, "big"))
         author = self._members.name_of(PeerId(msg.from_id))
         return author is not None and self._authors.take(author, pace_taken(self._members.nodes()))

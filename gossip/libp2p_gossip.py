@@ -27,7 +27,7 @@ from libp2p.pubsub.utils import safe_bytes_from_hex
 from libp2p.tools.anyio_service import background_trio_service
 
 from comity.gossip.gossip import Allowance, Heard, Listener
-from comity.gossip.libp2p_admission import Admission, Named
+from comity.gossip.libp2p_admission import SEQUENCE_BYTES, Admission, Named
 from comity.gossip.libp2p_host import RESET_S, MembersSwarm, PeerId, foreign_errors
 from comity.protocol.errors import LocalProtocolError, TransportError
 from comity.protocol.limits import NOTICE_BYTES_MAX, NOTICES_PER_S
@@ -158,7 +158,7 @@ class OneTopicPubsub(Pubsub):
         swarm: MembersSwarm,
         router: OneTopicRouter,
         topic: str,
-        first_number: int,
+        next_number: Callable[[], int],
         admission: Admission,
         deliver: Callable[[PeerId, bytes], None],
     ) -> None:
@@ -175,9 +175,7 @@ class OneTopicPubsub(Pubsub):
             # Every connection would wait for pubsub to hear of it, also when that has failed.
             if notifee not in before:
                 swarm.remove_notifee(notifee)
-        # Whole seconds are reached by who publishes more than one message a second; after a restart all that is
-        # published was seen already.
-        self.counter = first_number
+        self._next_number = next_number
         self._admission = admission
         self._deliver = deliver
         self._inbound: set[INetStream] = set()
@@ -207,6 +205,10 @@ class OneTopicPubsub(Pubsub):
             ):
                 await stream.reset()
 
+    def _next_seqno(self) -> bytes:
+        """libp2p counts on from whole seconds: who says more than one thing a second is not heard after a restart."""
+        return self._next_number().to_bytes(SEQUENCE_BYTES, "big")
+
     async def push_msg(self, msg_forwarder: PeerId, msg: rpc_pb2.Message) -> None:
         """Take a message, or drop it before anything is kept or verified.
 
@@ -215,6 +217,7 @@ class OneTopicPubsub(Pubsub):
         if msg_forwarder != self.my_id and (
             not self._admission.well_formed(msg)
             or self._is_msg_seen(msg)
+            or not self._admission.may_be_new(msg)
             or not self._admission.worth_verifying(msg_forwarder)
         ):
             return
@@ -257,7 +260,8 @@ class Libp2pGossip:
         self._host = host
         self._swarm = swarm
         self._topic = settings.topic
-        self._number = settings.first_number
+        self._first_number = self._number = settings.first_number
+        self._began: float | None = None
         self._members = members
         self._listener = Listener()
         self._admission = Admission(self._topic, members, trio.current_time)
@@ -283,6 +287,13 @@ class Libp2pGossip:
         """A peer was connected, or has gone."""
         self._changed.set()
 
+    def _next_number(self) -> int:
+        """Nanoseconds since 1970, and greater than any before: so others can tell what is old from what is new."""
+        now = trio.current_time()
+        self._began = now if self._began is None else self._began
+        self._number = max(self._number + 1, self._first_number + int((now - self._began) * 1e9))
+        return self._number
+
     async def run(self) -> None:
         """Gossip until cancelled. Where GossipSub fails, it is begun anew: nothing else may fail with it."""
         while True:
@@ -297,7 +308,13 @@ class Libp2pGossip:
     async def _run_once(self) -> None:
         router = OneTopicRouter(self._topic)
         pubsub = OneTopicPubsub(
-            self._host, self._swarm, router, self._topic, self._number, self._admission, self._deliver
+            self._host,
+            self._swarm,
+            router,
+            self._topic,
+            self._next_number,
+            self._admission,
+            self._deliver,
         )
         try:
             async with background_trio_service(router), background_trio_service(pubsub):
@@ -309,7 +326,6 @@ class Libp2pGossip:
                     await self._publish_always(pubsub)
         finally:
             self.running = None
-            self._number = pubsub.counter
             for protocol in PROTOCOLS:
                 self._host.remove_stream_handler(protocol)
             await pubsub.abandon()

@@ -18,7 +18,7 @@ from libp2p.utils import encode_varint_prefixed
 
 from comity.gossip import libp2p_admission, libp2p_gossip
 from comity.gossip.gossip import BURST, pace_taken
-from comity.gossip.libp2p_admission import FORWARDED_BURST
+from comity.gossip.libp2p_admission import FORWARDED_BURST, SEEN_NS
 from comity.gossip.libp2p_gossip import RPC_BYTES_MAX, OneTopicRouter
 from comity.gossip.libp2p_host import foreign_errors
 from comity.gossip.libp2p_transport import Libp2pTransport
@@ -79,7 +79,7 @@ async def test_a_restarted_publisher_is_heard(noise: Road, nursery: trio.Nursery
     ear = Ear(south, nursery)
     await until_heard(north, ear, b"before")
     # libp2p's own begin with the seconds since 1970, which who says more than one thing a second overtakes.
-    assert port(north).running.counter > NANOSECONDS
+    assert int.from_bytes(port(north).running._next_seqno(), "big") > NANOSECONDS
     await north.stop()
     await south.sees(north, up=False)
     again = await noise.start("north", echo, again=north, topic=TOPIC, first_number=2 * NANOSECONDS)
@@ -290,6 +290,48 @@ async def test_copies_cost_neither_who_wrote_nor_who_forwarded(
         await read_so_far(liar, south, stream)
     assert [m.payload for m in ear.heard] == [b"first", b"second", *[b"x"] * (BURST - 2)]
     assert len(verified) == 2 + 2 * BURST
+
+
+async def test_old_messages_said_again_cost_their_author_nothing(
+    noise: Road, nursery: trio.Nursery, no_more_than_a_burst: None, verified: list[rpc_pb2.Message]
+) -> None:
+    """A liar has recorded what an honest node has said for an hour, and GossipSub has forgotten it."""
+    south = await noise.start("south", echo, topic=TOPIC)
+    liar = await noise.start("liar", echo)
+    know_each_other(south, liar)
+    ear = Ear(south, nursery)
+    stream = await meshsub(liar, south)
+    await say(stream, signed_by("liar", NANOSECONDS + SEEN_NS, data=b"new"))
+    await ear.hears(b"new")
+    for number in range(2 * BURST):
+        await say(stream, signed_by("liar", NANOSECONDS - number, data=b"old"))
+    await read_so_far(liar, south, stream)
+    # What is late, and not so old, may be new here.
+    await say(stream, signed_by("liar", NANOSECONDS + 1, data=b"late"))
+    await ear.hears(b"late")
+    assert [m.payload for m in ear.heard] == [b"new", b"late"]
+    assert len(verified) == 2
+
+
+async def test_numbers_rise_with_time(
+    noise: Road, nursery: trio.Nursery, verified: list[rpc_pb2.Message]
+) -> None:
+    north = await noise.start("north", echo, topic=TOPIC, first_number=NANOSECONDS)
+    south = await noise.start("south", echo, topic=TOPIC)
+    know_each_other(north, south)
+    await south.sees(north)
+    ear = Ear(south, nursery)
+    await until_heard(north, ear, b"first")
+    began = trio.current_time()
+    await until_heard(north, ear, b"last")
+    elapsed = trio.current_time() - began
+    first, last = (
+        max(int.from_bytes(m.seqno, "big") for m in verified if m.data.startswith(data))
+        for data in (b"first", b"last")
+    )
+    # Each takes a round trip at least.
+    assert elapsed > 1e-5
+    assert last - first > 1_000
 
 
 async def test_a_message_of_two_topics_is_of_another_topic_too(noise: Road, nursery: trio.Nursery) -> None:
