@@ -21,7 +21,7 @@ from comity.protocol.contradictions import slot_of
 from comity.protocol.execution import Intent, Observation
 from comity.protocol.governance import Credential, OwnerPolicy, Suspension
 from comity.protocol.limits import ADVERSE_PER_VOTE_MAX, CHAIN_MAX
-from comity.protocol.state import number_key
+from comity.protocol.state import ORGANIZATION, number_key
 from comity.protocol.verified import VerifiedRecord
 
 AnyRecord: TypeAlias = VerifiedRecord[Any]
@@ -331,12 +331,12 @@ def _strike_below(relied: Iterable[AnyRecord], struck: dict[bytes, str]) -> None
 
 
 def may_take_back(target: AnyRecord, links: Mapping[bytes, AnyRecord]) -> frozenset[tuple[str, bytes]]:
-    """Whose keys may take a record back, beside its organization's own: members, each with the id of a key.
+    """Whose keys may take a record back: members, each with the id of a key, or `ORGANIZATION` for its own.
 
     Args:
         links: records by id, among them the target's chain.
     """
-    keys = {target.header.key}
+    keys = {ORGANIZATION, target.header.key}
     above = target.authority
     while above is not None and (link := links.get(above)) is not None:
         if isinstance(link.body, Credential):
@@ -362,6 +362,5 @@ def takes_back(
         return False
     if target.id not in record.header.subject or record.member != target.member:
         return False
-    return record.role == "organization" or (record.member, record.header.key) in may_take_back(
-        target, everything
-    )
+    signer = ORGANIZATION if record.role == "organization" else record.header.key
+    return (record.member, signer) in may_take_back(target, everything)

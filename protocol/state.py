@@ -23,14 +23,8 @@ _Signer: TypeAlias = tuple[str, bytes]
 """A member and the id of one of its keys."""
 _Voice: TypeAlias = tuple[int, bytes]
 """The rank of a key and its id."""
-_ORGANIZATION: Final = b""
+ORGANIZATION: Final = b""
 """Stands for all keys that are an organization's own."""
-
-
-def _nobody(subject: bytes) -> Collection[_Signer]:
-    """No key but an organization's own."""
-    del subject
-    return ()
 
 
 def _keep_first(ids: list[bytes], record_id: bytes) -> None:
@@ -76,7 +70,7 @@ class State:
         header = record.header
         if header.kind in _TAKING_BACK:
             own = record.role == "organization"
-            signer = (record.member, _ORGANIZATION if own else header.key)
+            signer = (record.member, ORGANIZATION if own else header.key)
             for subject in header.subject:
                 if own:
                     self._organizations.setdefault(subject, set()).add(signer)
@@ -116,17 +110,20 @@ class State:
         return [self._by_id[record_id] for record_id in self._sorted_kinds[kind]]
 
     def adverse_about(
-        self, subjects: Iterable[bytes], may_take_back: Callable[[bytes], Collection[_Signer]] = _nobody
+        self,
+        subjects: Iterable[bytes],
+        may_take_back: Callable[[bytes], Collection[_Signer]] | None = None,
     ) -> tuple[AnyRecord, ...]:
         """Adverse records that speak of any of the subjects, in the order of their ids.
 
-        Of revocations and suspensions those of any organization's own keys, and of the keys named; of each key about
-        one subject the first `ADVERSE_PER_SUBJECT_MAX` by id. Of other records of one member about one subject as many:
-        those that the organization's own key signed, then those of its nodes, then those of persons and agents; among
-        each the first by id of every key, then the second of every key, and so on.
+        Of revocations and suspensions those of the keys named; of each key about one subject the first
+        `ADVERSE_PER_SUBJECT_MAX` by id. Of other records of one member about one subject as many: those that the
+        organization's own key signed, then those of its nodes, then those of persons and agents; among each the first
+        by id of every key, then the second of every key, and so on.
 
         Args:
-            may_take_back: of a subject, whose keys may take it back: members, each with the id of a key.
+            may_take_back: of a subject, whose keys may take it back: members, each with the id of a key, or
+                `ORGANIZATION` for its own. Without it, every organization's own.
         """
         found: set[bytes] = set()
         for subject in subjects:
@@ -134,7 +131,8 @@ class State:
                 found.update(_in_turn(voices))
             by_signer = self._taken_back.get(subject)
             if by_signer:
-                for signer in (*self._organizations.get(subject, ()), *may_take_back(subject)):
+                own = self._organizations.get(subject, ())
+                for signer in may_take_back(subject) if may_take_back is not None else own:
                     found.update(by_signer.get(signer, ()))
         return tuple(self._by_id[i] for i in sorted(found))
 

@@ -91,6 +91,7 @@ def test_a_key_that_may_not_take_back_is_looked_at_by_nobody() -> None:
     world.tell(
         *revoked_often(other, held.id, 3), *revoked_often(north.credentials["automation/main"][0], held.id, 3)
     )
+    world.tell(*revoked_often(south.owner, held.id, 3))
     assert world[SOUTH].holdings.adverse_about([held.id]) == ()
 
 

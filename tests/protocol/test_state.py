@@ -12,7 +12,7 @@ from comity.attestation.verification import KeyDirectory, verify
 from comity.protocol.execution import Observation
 from comity.protocol.governance import Epoch, OwnerPolicy, Revocation
 from comity.protocol.records import decode_body
-from comity.protocol.state import AnyRecord, State, number_key
+from comity.protocol.state import ORGANIZATION, AnyRecord, State, number_key
 from specimens import NORTH, SALT, SOUTH, T0, Pen, certificate, digest, specimens
 
 GENESIS = specimens()["epoch"]
@@ -51,7 +51,7 @@ arrivals = st.lists(st.integers(0, 17), max_size=30).map(lambda indices: [pool()
 
 def anybody(subject: bytes) -> set[tuple[str, bytes]]:
     """All keys that signed something in the pool may take back."""
-    return {(r.member, r.header.key) for r in pool()}
+    return {(r.member, ORGANIZATION if r.role == "organization" else r.header.key) for r in pool()}
 
 
 def everything(state: State) -> Any:
