@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import pytest
 import trio
 import trio.testing
 
+from comity.node import service as service_module
 from comity.node import worker as worker_module
 from comity.node.service import Service
 from comity.node.worker import Worker
@@ -28,18 +30,23 @@ class OneAtATime:
             return function()
 
 
-class Answering:
-    """A core that answers and leaves nothing to be carried."""
+def echoed(core: object, payload: bytes, peer: str) -> bytes:
+    del core
+    return payload + peer.encode()
 
-    def answer(self, payload: bytes, peer: str) -> bytes:
-        return payload + peer.encode()
+
+class Idle:
+    """A core that leaves nothing to be carried."""
 
     def drain(self) -> list[Any]:
         return []
 
 
-async def test_a_flood_of_one_peer_lets_the_others_through(autojump_clock: trio.testing.MockClock) -> None:
-    core: Any = Answering()
+async def test_a_flood_of_one_peer_lets_the_others_through(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    monkeypatch.setattr(service_module, "answer_peer", echoed)
+    core: Any = Idle()
     service = Service(core, OneAtATime())
     answered: dict[str, list[float]] = {"liar": [], "honest": []}
 
