@@ -70,7 +70,8 @@ CLAIMS: Final[Mapping[str, Claim]] = MappingProxyType(
             claims_work.bundle_verified,
             (
                 "results/survival.bundle under results/roots.toml, verified and judged again here, and once more with "
-                "a bit changed; the roots in the four homes"
+                "a bit changed; the institute's event log and actuation of survival, which is its one target; the "
+                "roots in the four homes"
             ),
         ),
         "tampered_input_refused": (

@@ -1,10 +1,13 @@
 """Files of a kept demo, read within bounds and never written: a database is opened as a copy of its own.
 
-A link is followed nowhere: what lies in a kept folder was perhaps put there by somebody else.
+A link is followed nowhere, neither in a file's place nor in that of a folder above it: what lies in a kept folder was
+perhaps put there by somebody else, and everything that is read is inside of it. The way to the kept folder itself is
+the reader's own, and is followed before anything is read (`evidence.read_evidence`).
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Generator, Iterable
@@ -26,14 +29,25 @@ class AuditError(ComityError):
     """An artefact is missing, or is not what it should be; the message names it."""
 
 
+def unlinked(path: Path) -> Path:
+    """The path, in which nothing is a link.
+
+    Raises:
+        AuditError: it leads elsewhere than it says.
+    """
+    if os.path.realpath(path) != os.path.abspath(path):  # noqa: PTH100  Path.resolve raises for links in a circle
+        raise AuditError(f"{path}: a link leads there, and none is followed")
+    return path
+
+
 def read_file(path: Path) -> bytes:
     """A file's bytes.
 
     Raises:
-        AuditError: there is no such file, it is larger than `FILE_BYTES_MAX`, or a link.
+        AuditError: there is no such file, it is larger than `FILE_BYTES_MAX`, or a link leads there.
     """
     try:
-        if path.is_symlink() or not path.is_file():
+        if not unlinked(path).is_file():
             raise AuditError(f"{path}: no such file")
         with path.open("rb") as file:
             data = file.read(FILE_BYTES_MAX + 1)
@@ -48,11 +62,11 @@ def files_below(folder: Path) -> list[Path]:
     """All files below a folder, in the order of their names.
 
     Raises:
-        AuditError: there is no such folder, it holds more than `COPY_FILES_MAX` files, or a link.
+        AuditError: there is no such folder, it holds more than `COPY_FILES_MAX` files, or a link, or one leads there.
     """
     found: list[Path] = []
     try:
-        if not folder.is_dir():
+        if not unlinked(folder).is_dir():
             raise AuditError(f"{folder}: no such folder")
         for path in folder.rglob("*"):
             if path.is_symlink():
@@ -71,14 +85,14 @@ def copied(base: Path, paths: Iterable[Path]) -> Generator[Path]:
     """Copies of files below `base`, under the same names in a folder that is gone afterwards.
 
     Raises:
-        AuditError: more than `COPY_BYTES_MAX`, or one that cannot be read.
+        AuditError: more than `COPY_BYTES_MAX`, one that cannot be read, or to which a link leads.
     """
     with tempfile.TemporaryDirectory(prefix="comity-audit-") as folder:
         left = COPY_BYTES_MAX
         for path in paths:
             target = Path(folder) / path.relative_to(base)
             try:
-                left -= path.stat().st_size
+                left -= unlinked(path).stat().st_size
                 if left < 0:
                     raise AuditError(f"{base}: more than {COPY_BYTES_MAX} bytes of databases")
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -15,9 +15,10 @@ from comity.attestation.offline import verify_bundle
 from comity.attestation.roots import parse_roots
 from comity.node.home import Home
 from comity.node.keystore import load_public
+from comity.protocol.bundle import decode_bundle
 from comity.protocol.errors import DecodeError, VerificationError
 from comity.protocol.outcome import Mode
-from demo_audit.artefacts import AuditError, files_below, read_file
+from demo_audit.artefacts import AuditError, files_below, read_file, unlinked
 from demo_audit.event_logs import LoggedRun
 from demo_audit.evidence import (
     BUNDLE,
@@ -62,11 +63,11 @@ ESTIMATED: Final = frozenset({"statistic", "of", "time", "value"})
 def homes_private(evidence: Evidence) -> Finding:
     cast = evidence.cast
     try:
-        owners = {each.name: each.place.stat().st_uid for each in cast.organizations}
+        owners = {each.name: unlinked(each.place).stat().st_uid for each in cast.organizations}
         closed = [path for each in cast.organizations for path in (each.place, each.home)]
         closed += [subject.place for subject in cast.subjects]
-        modes = {path.stat().st_mode & 0o777 for path in closed}
-        shares = {each.name: (cast.exchange / each.member).stat() for each in cast.organizations}
+        modes = {unlinked(path).stat().st_mode & 0o777 for path in closed}
+        shares = {each.name: unlinked(cast.exchange / each.member).stat() for each in cast.organizations}
         keys = [
             path for each in cast.organizations for path in files_below(each.home) if path.suffix == ".pem"
         ]
@@ -266,7 +267,7 @@ def agent_admitted(evidence: Evidence) -> Finding:
         ]
         seen = {
             "asked by the agent": made.intent.body.requester == link.body.subject == cast.agent.spiffe,
-            "by its own key": link.body.key == load_public(cast.agent.public),
+            "by its own key": link.body.key == load_public(unlinked(cast.agent.public)),
             "it signed for this very run": [(t.authority, t.body.run) for t in tickets]
             == [(link.id, run.id)],
             "delegated by the operator": delegation.body.subject == cast.operator.spiffe,
@@ -328,15 +329,18 @@ def bundle_verified(evidence: Evidence) -> Finding:
     except (DecodeError, VerificationError):
         found = True
     roots = read_file(place / ROOTS)
-    targets = [target["asset"] for target in report.targets]
-    seen = {
-        "judged again": report.level == "re-judged",
-        "of survival": targets == [f"{evidence.cast.institute.member}/survival"],
-        "a changed bit is found": found,
-        "under the roots of all four": all(
-            _roots_in(each.home, evidence.roots.epoch_number) == roots for each in evidence.cast.organizations
-        ),
-    }
-    survival = _survival(evidence)
-    records = {f"survival_{what}": i for what, i in survival[0].records().items()} if survival else {}
-    return Finding(seen, records)
+    targets = decode_bundle(data).targets
+    of_all = all(
+        _roots_in(each.home, evidence.roots.epoch_number) == roots for each in evidence.cast.organizations
+    )
+
+    def look(made: Made) -> Finding:
+        seen = {
+            "judged again": report.level == "re-judged",
+            "of what the run of survival made": targets == (made.actuation.id,),
+            "a changed bit is found": found,
+            "under the roots of all four": of_all,
+        }
+        return Finding(seen, made.records("survival"), {"survival": made.run.id})
+
+    return any_of(_survival(evidence), look)

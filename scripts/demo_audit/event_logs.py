@@ -8,6 +8,7 @@ The organization's `dagster.yaml` is left behind: it names classes that Dagster 
 from __future__ import annotations
 
 import sqlite3
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,14 @@ import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
 from demo_audit.artefacts import AuditError, copied, files_below
+from demo_audit.databases import guarded_engines, opened
 from demo_main.dagster_worker import read_run
 from demo_main.runs import Run
 
 RUNS_MAX: Final = 500
 """Runs of one organization: a demo makes some twenty."""
+DATABASES: Final = (".db", ".db-wal")
+"""What is copied of a storage. A rollback journal is left behind: it can name files for SQLite to remove."""
 _YAML: Final = "telemetry:\n  enabled: false\n"
 
 
@@ -55,11 +59,17 @@ def read_runs(dagster_home: Path) -> tuple[LoggedRun, ...]:
         AuditError: there is no storage, it cannot be read, or it holds more than `RUNS_MAX` runs.
     """
     history = dagster_home / "history"
-    with copied(dagster_home, files_below(history)) as home:
+    wanted = [path for path in files_below(history) if path.name.endswith(DATABASES)]
+    with copied(dagster_home, wanted) as home:
         (home / "dagster.yaml").write_text(_YAML, encoding="utf-8")
         try:
-            with dg.DagsterInstance.from_config(str(home)) as instance:
+            for path in sorted(home.rglob("*.db")):
+                with opened(path):
+                    pass
+            with guarded_engines(), dg.DagsterInstance.from_config(str(home)) as instance:
                 return _runs(instance)
+        except AuditError as exc:
+            raise AuditError(f"{history}: {exc}") from exc
         except (SQLAlchemyError, sqlite3.Error, dg.DagsterError, KeyError, ValueError) as exc:
             raise AuditError(f"{history}: {type(exc).__name__}: {str(exc)[:200]}") from exc
 
@@ -70,6 +80,7 @@ def _runs(instance: dg.DagsterInstance) -> tuple[LoggedRun, ...]:
         raise AuditError(f"more than {RUNS_MAX} runs in one event log")
     found: list[LoggedRun] = []
     for record in records:
+        _require_name(record.dagster_run.run_id)
         said = read_run(instance, record.dagster_run.run_id)
         at = record.create_timestamp.timestamp()
         made = {asset: _formed(each) for asset, each in said["made"].items()}
@@ -78,6 +89,20 @@ def _runs(instance: dg.DagsterInstance) -> tuple[LoggedRun, ...]:
         }
         found.append(LoggedRun(said["run"], said["job"], said["status"], made, failed, at))
     return tuple(found)
+
+
+def _require_name(run: str) -> None:
+    """Dagster opens a file of that name for each run, wherever the name leads, and makes it where there is none.
+
+    Raises:
+        AuditError: it is no name that Dagster gives.
+    """
+    try:
+        given = str(uuid.UUID(run))
+    except ValueError:
+        given = ""
+    if given != run:
+        raise AuditError(f"a run is called {run[:80]!r}")
 
 
 def _formed(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -104,6 +104,7 @@ def read_evidence(place: Path) -> Evidence:
         AuditError: something that everything else rests on is missing or unreadable.
         ConfigError: the roots are none.
     """
+    place = place.resolve()
     cast = Cast.at(place, dict.fromkeys(ACCOUNTS, Account()))
     roots = parse_roots(read_file(place / ROOTS), ROOTS)
     return Evidence(

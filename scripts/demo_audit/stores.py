@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -23,6 +22,7 @@ from comity.protocol.envelope import SignedRecord
 from comity.protocol.errors import DecodeError, StoreError, VerificationError
 from comity.protocol.verified import VerifiedRecord
 from demo_audit.artefacts import AuditError, copied
+from demo_audit.databases import opened
 
 AnyRecord: TypeAlias = VerifiedRecord[Any]
 
@@ -31,6 +31,7 @@ RECORDS_MAX: Final = 50_000
 """Records of one store: a demo makes a few hundred. All are verified and held in memory."""
 WITHHELD_MAX: Final = 10_000
 """Rows about what was withheld: a demo makes a few."""
+_TABLES: Final = ("records", "withheld")
 _RECORDS: Final = 'SELECT "row", id, header, signatures, body FROM records ORDER BY "row" LIMIT ?'
 _WITHHELD: Final = (
     'SELECT intent, asset, "partition", obligation, "column", "rows", "values" FROM withheld LIMIT ?'
@@ -94,19 +95,19 @@ def read_store(member: str, home: Path, roots: Roots) -> Store:
         AuditError: there is none, it is no store, or no chain of epochs in it passes through the roots.
     """
     wanted = [path for end in ("", "-wal") if (path := home / f"{STORE}{end}").is_file()]
-    if not wanted or any(path.is_symlink() for path in wanted):
+    if not wanted:
         raise AuditError(f"{home / STORE}: no such file")
     with copied(home, wanted) as folder:
         try:
             rows = _read_rows(folder / STORE)
-        except (sqlite3.Error, StoreError) as exc:
+        except (sqlite3.Error, StoreError, AuditError) as exc:
             raise AuditError(f"{home / STORE}: {exc}") from exc
     return _verified(member, rows, roots)
 
 
 def _read_rows(path: Path) -> _Rows:
     rows = _Rows()
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+    with opened(path, _TABLES) as connection:
         for place, *parts in _within(connection, _RECORDS, RECORDS_MAX):
             try:
                 record = record_of(tuple(parts))

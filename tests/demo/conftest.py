@@ -12,11 +12,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from demo_runs import DemoRun, folder_for_others
 from served_demo import ServedDemo
+
+if TYPE_CHECKING:
+    from demo_audit.evidence import Evidence
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = str(ROOT / "scripts/demo")
@@ -42,6 +46,15 @@ def demo() -> Iterator[DemoRun]:
     )
     yield DemoRun(kept, done.returncode, done.stderr, json.loads(done.stdout or "{}"))
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def evidence(demo: DemoRun) -> Evidence:
+    """Read once what the demo left."""
+    # Its folder is on the path from here on.
+    from demo_audit.evidence import read_evidence
+
+    return read_evidence(demo.place)
 
 
 @pytest.fixture(scope="session")

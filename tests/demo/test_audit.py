@@ -12,18 +12,27 @@ from typing import Any
 
 import pytest
 
-from demo_audit import artefacts
+from demo_audit import artefacts, claims_work
 from demo_audit.__main__ import CLAIMS, audit, main, tell
 from demo_audit.artefacts import AuditError, copied, files_below, read_file
 from demo_audit.event_logs import read_runs
-from demo_audit.evidence import Evidence, read_evidence
+from demo_audit.evidence import Evidence, Made, made_in, read_evidence
 from demo_audit.findings import Finding
 from demo_audit.stores import read_store
 from demo_main import story
 from demo_main.accounts import Account
 from demo_main.auditing import Audit
 from demo_main.organizations import ACCOUNTS, Cast
-from demo_runs import DemoRun, change_bit, copy_of, edit_log, opened, spoil_signature, withhold_one_more
+from demo_runs import (
+    DemoRun,
+    change_bit,
+    copy_of,
+    edit_log,
+    fail_run,
+    opened,
+    spoil_signature,
+    withhold_one_more,
+)
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = str(ROOT / "scripts/demo-audit")
@@ -116,6 +125,12 @@ ALTERATIONS = (
     Alteration("agent_refused", "the refusal", spoiled("institute", "agent_refused", "refusal")),
     Alteration("bundle_verified", "the bundle", lambda p, _: change_bit(p / "results/survival.bundle")),
     Alteration(
+        "bundle_verified",
+        "the run that made its target",
+        lambda p, demo: fail_run(p, demo.run("bundle_verified", "survival")),
+        frozenset({"curves_equal", "owners_released"}),
+    ),
+    Alteration(
         "tampered_input_refused", "what was read", read_bytes_of("tampered_input_refused", "refused", genuine)
     ),
     Alteration(
@@ -152,12 +167,6 @@ ALTERATIONS = (
 def fingerprint_of(folder: Path) -> dict[str, str]:
     """The digests of all files below a folder."""
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files_below(folder)}
-
-
-@pytest.fixture(scope="session")
-def evidence(demo: DemoRun) -> Evidence:
-    """Read once what the demo left."""
-    return read_evidence(demo.place)
 
 
 def read_again(evidence: Evidence, place: Path) -> Evidence:
@@ -206,6 +215,23 @@ def test_what_a_demo_left_shows_every_claim_and_stays_as_it_is(demo: DemoRun) ->
         name: proof["records"] for name, proof in demo.said["proof"].items()
     }
     assert fingerprint_of(demo.place) == before
+
+
+def test_a_bundle_of_something_else_than_the_run_made_is_not_the_runs(
+    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It verifies, and it is of survival; but the run is said to have made another actuation."""
+    (run,) = [each for each in evidence.runs(evidence.cast.institute, "make_survival") if each.succeeded]
+    made = made_in(evidence.requester, run, "survival")
+    assert claims_work.bundle_verified(evidence).holds
+    (other, *_) = (a for a in evidence.requester.of_kind("actuation") if a.id != made.actuation.id)
+
+    def survival(evidence: Evidence) -> list[Made]:
+        del evidence
+        return [replace(made, actuation=other)]
+
+    monkeypatch.setattr(claims_work, "_survival", survival)
+    assert claims_work.bundle_verified(evidence).unseen == ["of what the run of survival made"]
 
 
 def test_people_are_told_what_is_not_shown_and_why(
@@ -277,10 +303,34 @@ def test_a_link_is_followed_nowhere(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"theirs")
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept/file").symlink_to(tmp_path / "secret")
-    with pytest.raises(AuditError, match="no such file"):
+    with pytest.raises(AuditError, match="a link"):
         read_file(tmp_path / "kept/file")
     with pytest.raises(AuditError, match="a link"):
         files_below(tmp_path / "kept")
+
+
+def test_a_linked_folder_is_followed_nowhere(demo: DemoRun, evidence: Evidence, tmp_path: Path) -> None:
+    """The link is in the place of a folder above what is read. That the kept folder is reached by one is no matter."""
+    place = copy_of(demo.place, tmp_path / "kept")
+    (tmp_path / "way").symlink_to(place)
+    assert all(finding.holds for finding in audit(read_evidence(tmp_path / "way")).values())
+    (place / "north").rename(tmp_path / "elsewhere")
+    (place / "north").symlink_to(tmp_path / "elsewhere")
+    home = place / "north/node"
+    for read in (
+        lambda: read_file(home / "roots.toml"),
+        lambda: files_below(home),
+        lambda: read_store("clinic-north.example", home, evidence.roots),
+        lambda: read_runs(place / "north/dagster"),
+        lambda: read_evidence(place),
+    ):
+        with pytest.raises(AuditError, match="a link leads there"):
+            read()
+    linked = replace(evidence, cast=Cast.at(place, dict.fromkeys(ACCOUNTS, Account())))
+    assert "a link leads there" in audit(linked)["homes_private"].problem
+    (place / "circle").symlink_to(place / "circle")
+    with pytest.raises(AuditError, match="no such file"):
+        read_file(place / "circle/file")
 
 
 def test_what_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
