@@ -1,13 +1,13 @@
 """The node's log: one line for each event, as JSON for programs or in words for people at a terminal.
 
-Bodies of records, tokens and keys never stand in it. What others wrote is cut and made visible, and how often they
-can cause a line is bounded (`log_bound`). docs/logs.md lists the events with their fields.
+Bodies of records, tokens and keys never stand in it. What others wrote is cut and made visible, a line is bounded as a
+whole, and how often they can cause one is, too (`log_bound`). docs/logs.md lists the events with their fields.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Final, TextIO, cast
 
 import structlog
@@ -20,6 +20,15 @@ TEXT_MAX: Final = 500
 """Characters of one value: an error may quote what somebody sent."""
 TRACE_MAX: Final = 8_000
 """Characters of the traces of a defect; the end says what it was."""
+LINE_BYTES_MAX: Final = 16_384
+"""Bytes of one event as it is written: an escape has up to twelve for one character, and a value may be a list of many
+values. The trace of a defect fits in, and programs that collect logs take such a line whole."""
+FIELD_BYTES_LARGE: Final = 1_024
+"""Fields of more are left out before any other of a line that is too long: no id or name has as many."""
+TRACE_LEAST: Final = 500
+"""Characters of a trace that say what the defect was; before that many, other fields are left out."""
+LEFT_OUT_MAX: Final = 16
+"""Names of fields that a line says it lacks, each of at most forty characters, so that they have room in it."""
 _LEVELS: Final = logging.getLevelNamesMapping()
 _NOISY: Final = ("hypercorn", "libp2p", "multiaddr", "fastapi", "zeroconf")
 """Libraries that tell of every connection: only their warnings are kept."""
@@ -96,18 +105,71 @@ def _short(value: Any) -> Any:
 
 def in_json(_: Any, __: str, fields: EventDict) -> str:
     """One object, the time first, then the level and the event, then the fields in the order of their names."""
+    return _fitting(fields, _as_json)
+
+
+def in_words(_: Any, __: str, fields: EventDict) -> str:
+    """The same for people. Only the traces of a defect have lines of their own, and those begin with blanks."""
+    return _fitting(fields, _as_words)
+
+
+def _as_json(fields: Mapping[str, Any]) -> str:
     names = [name for name in _FIRST if name in fields]
     names += sorted(fields.keys() - set(_FIRST))
     return json_line({name: fields[name] for name in names})
 
 
-def in_words(_: Any, __: str, fields: EventDict) -> str:
-    """The same for people. Only the traces of a defect have lines of their own, and those begin with blanks."""
+def _as_words(fields: Mapping[str, Any]) -> str:
     trace = str(fields.get("exception", ""))
     shown = sorted(fields.keys() - {*_FIRST, "exception", "logger"})
     head = f"{str(fields.get('at', ''))[:19]} {fields.get('level', ''):<8}{visible(str(fields.get('event', '')))}"
     line = " ".join([head, *(f"{visible(name)}={_word(fields[name])}" for name in shown)])
     return "\n".join([line, *(f"    {visible(each)}" for each in trace.splitlines())])
+
+
+def _fitting(fields: EventDict, write: Callable[[Mapping[str, Any]], str]) -> str:
+    """The line of an event, within `LINE_BYTES_MAX`; `left_out` names the fields that it lacks, or has a part of.
+
+    Large fields go first, then the beginning of a trace, then the others, the longest first. Time, level and event
+    stay: they are cut to a length that fits.
+    """
+    line = write(fields)
+    if _bytes_of(line) <= LINE_BYTES_MAX:
+        return line
+    kept, left_out = dict(fields), list[str]()
+    sizes = {name: _bytes_of(write({name: kept[name]})) for name in kept.keys() - set(_FIRST)}
+    longest = sorted(sizes, key=lambda name: (-sizes[name], name))
+
+    def written() -> str:
+        said = [str(name)[:40] for name in left_out[:LEFT_OUT_MAX]]
+        more = len(left_out) - len(said)
+        return write({**kept, "left_out": [*said, f"and {more} more"] if more else said})
+
+    def leave_out(names: list[str]) -> bool:
+        for name in names:
+            del kept[name]
+            left_out.append(name)
+            if _bytes_of(written()) <= LINE_BYTES_MAX:
+                return True
+        return False
+
+    large = [name for name in longest if sizes[name] > FIELD_BYTES_LARGE and name != "exception"]
+    if leave_out(large):
+        return written()
+    if trace := str(kept.get("exception", "")):
+        left_out.append("exception")
+        while len(trace) > TRACE_LEAST:
+            trace = trace[-(len(trace) // 2) :]
+            kept["exception"] = trace
+            if _bytes_of(written()) <= LINE_BYTES_MAX:
+                return written()
+        left_out.remove("exception")
+    leave_out([name for name in longest if name in kept])
+    return written()
+
+
+def _bytes_of(line: str) -> int:
+    return len(line.encode("utf-8", "surrogatepass"))
 
 
 def _word(value: Any) -> str:

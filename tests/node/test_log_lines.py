@@ -27,7 +27,7 @@ from comity.node.log_bound import (
     LineBound,
     lines_dropped,
 )
-from comity.node.log_lines import TEXT_MAX, configure_log
+from comity.node.log_lines import LEFT_OUT_MAX, LINE_BYTES_MAX, TEXT_MAX, configure_log
 from comity.node.metrics import Metrics
 from comity.node.watched_core import WatchedCore
 from comity.protocol.execution import Ask
@@ -125,6 +125,82 @@ def test_a_line_is_one_object_and_shows_what_cannot_be_seen() -> None:
         assert line["level"] == "warning"
         assert line["peer"] == "spiffe://a.example/node/n1"
         assert line["detail"] == hostile[: TEXT_MAX - 3] + "..."
+
+
+WIDE = "\U0010ffff" * TEXT_MAX
+"""Has twelve bytes for each character in JSON, and ten in words."""
+PEER = "spiffe://a.example/node/n1"
+
+
+@pytest.mark.parametrize("shape", ["json", "words"])
+@pytest.mark.parametrize(
+    ("fields", "left_out"),
+    [
+        ({}, []),
+        ({"detail": WIDE, "reason": "x"}, []),
+        ({"detail": [WIDE] * 32, "reason": "x"}, ["detail"]),
+        ({"detail": {f"k{n}": [WIDE] * 32 for n in range(32)}}, ["detail"]),
+        ({"a": WIDE, "b": WIDE, "c": WIDE[:-1], "reason": "x"}, ["a", "b"]),
+        ({f"f{n:03}": "x" * 80 for n in range(400)}, None),
+        ({f"{n:03}{WIDE}": WIDE for n in range(60)}, None),
+    ],
+)
+def test_no_line_is_longer_than_its_bound_and_says_what_it_lacks(
+    shape: LogFormat, fields: dict[str, Any], left_out: list[str] | None
+) -> None:
+    lines = io.StringIO()
+    with logging_to(lines, shape=shape):
+        structlog.get_logger("comity.node").warning(f"page_unreadable {WIDE}", peer=PEER, **fields)
+    (text,) = lines.getvalue().splitlines()
+    assert len(text.encode()) <= LINE_BYTES_MAX
+    assert text.isprintable()
+    if shape == "words":
+        assert ("left_out=" in text) == (left_out != [])
+        assert "page_unreadable" in text
+        return
+    line = json.loads(text)
+    assert [*line][:3] == ["at", "level", "event"]
+    assert line["event"].startswith("page_unreadable")
+    if left_out is None:
+        assert len(line["left_out"]) == LEFT_OUT_MAX + 1
+        assert re.fullmatch(r"and \d+ more", line["left_out"][-1])
+    else:
+        assert line["peer"] == PEER
+        assert line.get("left_out", []) == left_out
+        assert line.keys() == {
+            "at",
+            "level",
+            "event",
+            "logger",
+            "peer",
+            *fields,
+            *(["left_out"] if left_out else []),
+        } - {*left_out}
+
+
+def failing(depth: int, text: str) -> None:
+    if depth:
+        failing(depth - 1, text)
+    raise ValueError(text)
+
+
+@pytest.mark.parametrize("shape", ["json", "words"])
+@pytest.mark.parametrize("text", ["it broke", f"{WIDE * 4} it broke"], ids=["deep", "wide"])
+def test_of_a_trace_that_is_too_long_the_end_stays(shape: LogFormat, text: str) -> None:
+    lines = io.StringIO()
+    with logging_to(lines, shape=shape):
+        try:
+            failing(400, text)
+        except ValueError:
+            structlog.get_logger("comity.node").exception("peer_unbearable", peer=PEER, detail=[WIDE] * 32)
+    said = lines.getvalue()
+    assert len(said.rstrip("\n").encode()) <= LINE_BYTES_MAX
+    assert said.rstrip("\n").endswith("it broke" if shape == "words" else "}")
+    assert PEER in said
+    if shape == "json":
+        line = json.loads(said)
+        assert line["exception"].endswith("it broke")
+        assert line["left_out"] == (["detail"] if text == "it broke" else ["detail", "exception"])
 
 
 def test_words_are_for_terminals_and_no_text_leaves_its_line() -> None:
