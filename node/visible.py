@@ -10,6 +10,17 @@ import json
 import re
 from typing import Any, Final
 
+_IGNORABLE: Final = (
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef"
+)
+"""Letters and marks that are drawn as nothing: the code points of Unicode's property Default_Ignorable_Code_Point
+(DerivedCoreProperties.txt, Unicode 17; UAX 44 says what it means, UAX 31 that names had better not hold them) which
+`str.isprintable` takes for visible. Fillers of Hangul, inherent vowels of Khmer, joiners and variation selectors; all
+others of the property are of the categories that it does not."""
+_BLANK: Final = "\u2800\U00013441\U00013442\U00016fe4\U0001d159"
+"""Signs that are not of that property and whose glyph is empty by their name in UnicodeData.txt: Braille pattern blank,
+full and half blank of Egyptian hieroglyphs, filler of Khitan small script, null notehead."""
+_UNSEEN: Final = re.compile(f"[{_IGNORABLE}{_BLANK}]")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_./:@+=~-]+")
 _SPACES: Final = re.compile(r"  +")
 
@@ -17,12 +28,17 @@ _SPACES: Final = re.compile(r"  +")
 def visible(text: str) -> str:
     r"""The text with every character that cannot be seen as an escape: `\x1b`, `\n`, `\u202e`.
 
-    Those are Unicode's control, format, private, unassigned and surrogate characters, and every separator but the
-    space. What is visible already stays as it is.
+    Those are Unicode's control, format, private, unassigned and surrogate characters, every separator but the space,
+    and letters, marks and signs that are drawn as nothing. What is visible already stays as it is.
     """
-    if text.isprintable():
+    if is_visible(text):
         return text
-    return "".join(each if each.isprintable() else _escaped(each) for each in text)
+    return "".join(each if is_visible(each) else _escaped(each) for each in text)
+
+
+def is_visible(text: str) -> bool:
+    """Whether every character can be seen, or is the space."""
+    return text.isprintable() and _UNSEEN.search(text) is None
 
 
 def visible_word(text: str) -> str:
@@ -45,9 +61,9 @@ def _escaped(character: str) -> str:
 def json_line(value: Any, *, indent: int | None = None) -> str:
     """JSON that is safe to look at, too: what cannot be seen is escaped as JSON does it."""
     text = json.dumps(value, ensure_ascii=False, sort_keys=False, indent=indent)
-    if indent is None and text.isprintable():
+    if indent is None and is_visible(text):
         return text
     return "\n".join(
-        "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in line)
+        "".join(each if is_visible(each) else json.dumps(each)[1:-1] for each in line)
         for line in text.split("\n")
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from comity.node.visible import visible
 from comity.protocol.errors import ComityError
 from demo_audit import claims_faults, claims_work
 from demo_audit.evidence import Evidence, read_evidence
@@ -123,7 +124,7 @@ def main() -> int:
     try:
         evidence = read_evidence(arguments.place.absolute())
     except (ComityError, OSError) as exc:
-        print(f"demo-audit: {exc}", file=sys.stderr)
+        print(f"demo-audit: {visible(str(exc))}", file=sys.stderr)
         return USAGE
     findings = audit(evidence)
     if arguments.json:
@@ -197,7 +198,8 @@ def tell(evidence: Evidence, findings: Mapping[str, Finding]) -> None:
             *(f"not seen: {w}" for w in finding.unseen),
         ]
         for line in (CLAIMS[name][1], *missing):
-            print(textwrap.fill(line, WIDTH, initial_indent=" " * 11, subsequent_indent=" " * 11))
+            # A problem may quote what lay in the folder.
+            print(textwrap.fill(visible(line), WIDTH, initial_indent=" " * 11, subsequent_indent=" " * 11))
     held = sum(len(store.records) for store in evidence.stores.values())
     bad = sum(store.unverified for store in evidence.stores.values())
     runs = sum(map(len, evidence.logs.values()))

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from comity.node.visible import is_visible
 from demo_audit import artefacts, claims_work
 from demo_audit.__main__ import CLAIMS, audit, main, tell
 from demo_audit.artefacts import AuditError, copied, files_below, read_file
@@ -245,6 +246,16 @@ def test_people_are_told_what_is_not_shown_and_why(
     assert "NOT SHOWN  bundle verified" in told
     assert "survival.bundle: no such file" in " ".join(told.split())
     assert f"{len(CLAIMS) - 1} of {len(CLAIMS)} claims are shown" in told
+
+
+def test_what_lay_in_the_folder_moves_no_cursor(
+    evidence: Evidence, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hostile = "\x1b[2K\u202e\u3164"
+    tell(evidence, {"executed": Finding({hostile: False}, problem=hostile)})
+    told = capsys.readouterr().out
+    assert told.count("\\x1b[2K\\u202e\\u3164") == 2
+    assert all(is_visible(line) for line in told.split("\n"))
 
 
 def test_a_store_of_a_node_that_was_killed_is_read_to_its_end(
