@@ -27,10 +27,17 @@ SIGNED_BYTES_MAX: Final = 1_048_576
 
 
 class Signed(msgspec.Struct, frozen=True):
-    """The successor of one epoch that was signed here, by its id, and which member drafted it."""
+    """The successor of one epoch that was signed here, by its id.
+
+    Attributes:
+        drafter: the member that it names as its author.
+        here: whether a command drafted it in this home. That is not for the draft to say: whatever came in a file and
+            names this member may be of another's making, and was signed once all the same.
+    """
 
     draft: str
     drafter: str
+    here: bool = False
 
 
 def keep_to_successor(
@@ -51,7 +58,7 @@ def keep_to_successor(
     if draft is None or before is None:
         return
     path = home.signed_successors
-    wanted = Signed(draft.id.hex(), draft.header.member)
+    wanted = Signed(draft.id.hex(), draft.header.member, here=drafted_now)
     with _alone(path):
         signed: dict[str, Signed] = {}
         if path.exists():
@@ -60,8 +67,9 @@ def keep_to_successor(
             except msgspec.MsgspecError as exc:
                 raise ConfigError(f"{path}: not a list of signed epochs: {exc}") from exc
         kept = signed.get(before.hex(), wanted)
-        may_be_replaced = drafted_now and kept.drafter == wanted.drafter == member
-        if kept.draft != wanted.draft and not may_be_replaced:
+        if kept.draft == wanted.draft:
+            wanted = kept
+        elif not (drafted_now and kept.here):
             raise ConfigError(
                 f"{member} has signed another epoch {draft.header.number} here, {kept.draft[:16]} by {kept.drafter},"
                 f" and this is {wanted.draft[:16]}: nobody signs two successors of one epoch, for two that all have"

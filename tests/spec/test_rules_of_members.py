@@ -17,8 +17,8 @@ from comity.attestation.holdings import Holdings
 from comity.attestation.signing import add_signature
 from comity.dagster_bridge import govern, measurement
 from comity.dagster_bridge.measurement import measure_code, measure_context
-from comity.node import signed_successors
-from comity.node.coalition_file import read_coalition, write_coalition
+from comity.node import coalition_file, signed_successors
+from comity.node.coalition_file import CoalitionFile, read_coalition, write_coalition
 from comity.node.coalitions import certify, draft_successor
 from comity.node.home import Home
 from comity.node.signing_hand import now
@@ -111,6 +111,52 @@ def test_what_comes_in_a_file_is_no_draft_of_ones_own(place: Path) -> None:
     comity("coalition", "sign", one, "--home", north.path, "--yes")
     refused = comity("coalition", "sign", other, "--home", north.path, "--yes", "--json", status=2)
     assert "two successors" in refused.json["error"]["message"]
+    # Nor does it draft another then: that it drafted the first is what the file says.
+    assert "two successors" in admitted(place, north.path, "board.example", status=2)
+
+
+def test_who_signs_its_own_draft_again_may_still_draft_anew(place: Path) -> None:
+    """What it drafted before it signs no more."""
+    north = found(place, (NORTH, SOUTH))[NORTH]
+    first = admitted(place, north.path, INSTITUTE)
+    comity("coalition", "sign", first, "--home", north.path, "--yes")
+    second = admitted(place, north.path, "board.example")
+    refused = comity("coalition", "sign", first, "--home", north.path, "--yes", "--json", status=2)
+    assert "two successors" in refused.json["error"]["message"]
+    comity("coalition", "sign", second, "--home", north.path, "--yes")
+
+
+@pytest.mark.parametrize("command", ["sign", "admit", "publish"])
+def test_the_note_is_on_disk_before_a_signature_leaves(
+    place: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """And where it cannot be kept, none does."""
+    homes = found(place, (NORTH, SOUTH))
+    south, out = homes[SOUTH], place / "out.toml"
+    drafted = in_the_name_of(place, homes[NORTH], homes[NORTH], INSTITUTE, author_signs=True)
+    comity("policy", "template", place / "site")
+    arguments = {
+        "sign": ("coalition", "sign", drafted, "--yes"),
+        "admit": ("coalition", "admit", place / "institute/card.toml"),
+        "publish": ("policy", "publish", place / "site/policy.toml"),
+    }[command]
+    written: list[Path] = []
+
+    def write(file: Path, value: CoalitionFile, *, replace: bool = True) -> None:
+        assert value.draft is not None
+        assert value.draft.id.hex() in south.signed_successors.read_text()
+        written.append(file)
+        write_coalition(file, value, replace=replace)
+
+    monkeypatch.setattr(coalition_file, "write_coalition", write)
+    south.signed_successors.mkdir()
+    refused = comity(*arguments, "--home", south.path, "--out", out, "--json", status=2)
+    assert "signed-successors.json" in refused.json["error"]["message"]
+    assert not written
+    assert not out.exists()
+    south.signed_successors.rmdir()
+    comity(*arguments, "--home", south.path, "--out", out)
+    assert written == [out]
 
 
 def test_nobody_signs_a_draft_that_its_author_has_not_signed(place: Path) -> None:
