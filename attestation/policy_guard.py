@@ -154,11 +154,12 @@ class EngineError(ComityError):
 
 # Reading
 
-# Control characters, invisible ones, those that turn the direction of writing, other ends of lines, halves of
-# surrogate pairs: a reviewer has to see what the engine reads.
+# Control characters, invisible ones (Unicode's Default_Ignorable_Code_Point, and the blank of Braille), those that turn
+# the direction of writing, other ends of lines, halves of surrogate pairs: a reviewer has to see what the engine reads.
 _FORBIDDEN = re.compile(
-    "[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e"
-    "\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb\\ud800-\\udfff\\U000e0000-\\U000e007f]|\\r(?!\\n)"
+    "[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\u00ad\\u034f\\u061c\\u115f-\\u1160\\u17b4-\\u17b5"
+    "\\u180b-\\u180f\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\u2800\\u3164\\ufe00-\\ufe0f\\ufeff\\uffa0"
+    "\\ufff0-\\ufffb\\ud800-\\udfff\\U0001bca0-\\U0001bca3\\U0001d173-\\U0001d17a\\U000e0000-\\U000e0fff]|\\r(?!\\n)"
 )
 _TOKEN = re.compile(
     r"""

@@ -7,9 +7,11 @@ statement, which is half of what storing a vote may cost.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -442,6 +444,9 @@ def withheld_values(row: Withheld) -> dict[str, Any]:
     }
 
 
+_WITHHELD_FIELDS: Final = tuple(each.name for each in dataclasses.fields(Withheld))
+
+
 def withheld_of(row: Row) -> Withheld:
     """What `withheld_values` wrote.
 
@@ -450,10 +455,12 @@ def withheld_of(row: Row) -> Withheld:
     """
     intent, asset, partition, obligation, column, rows, packed = row
     try:
-        values: Any = decode_value(packed, WITHHELD_BYTES_MAX)
-    except DecodeError as exc:
-        raise StoreError(f"what was withheld from {asset} is damaged in the store: {exc}") from exc
-    return Withheld(intent, asset, obligation, column, rows, tuple(values), partition)
+        values: Any = decode_value(packed, WITHHELD_BYTES_MAX) if isinstance(packed, bytes) else None
+        read = (intent, asset, obligation, column, rows, values, partition)
+        # A column of SQLite holds a value of any type.
+        return msgspec.convert(dict(zip(_WITHHELD_FIELDS, read, strict=True)), Withheld)
+    except (DecodeError, msgspec.ValidationError) as exc:
+        raise StoreError(f"what was withheld from {asset!r} is damaged in the store: {exc}") from exc
 
 
 def head_of(row: Row) -> Head:

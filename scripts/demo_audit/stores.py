@@ -115,6 +115,9 @@ def _read_rows(path: Path) -> _Rows:
                 # Also of another type than bytes, which a table of SQLite does not rule out.
                 rows.damaged += 1
                 continue
+            if not isinstance(place, int):
+                rows.damaged += 1
+                continue
             rows.records.append(record)
             rows.places[record.id] = place
         for row in _within(connection, _WITHHELD, WITHHELD_MAX):

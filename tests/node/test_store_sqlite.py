@@ -24,7 +24,7 @@ from comity.node import store_sqlite
 from comity.node.store import Cursor, Head, IntentRow, Withheld
 from comity.node.store_memory import MemoryStore
 from comity.node.store_sqlite import BUSY_MS_MAX, SqliteStore
-from comity.node.store_tables import SCHEMA, Statement, Statements, definitions
+from comity.node.store_tables import SCHEMA, Statement, Statements, definitions, withheld_of
 from comity.protocol.envelope import SignedRecord
 from comity.protocol.errors import StoreError
 from comity.protocol.identifiers import sha256
@@ -568,3 +568,30 @@ class Both(RuleBasedStateMachine):
 def test_both_adapters_answer_alike(memory_disk: Path) -> None:
     Both.folder = memory_disk
     run_state_machine_as_test(Both, settings=settings(max_examples=15, stateful_step_count=12, deadline=None))
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("values", 7),
+        ("values", "x"),
+        ("values", None),
+        ("values", b"\x91\x07"),
+        ("rows", "many"),
+        ("asset", b"a"),
+    ],
+)
+def test_what_was_withheld_and_is_of_another_type_is_damaged(column: str, value: object) -> None:
+    """A column of SQLite holds a value of any type, and a file may be anybody's."""
+    row: dict[str, object] = {
+        "intent": bytes(32),
+        "asset": "a.example/b",
+        "partition": "",
+        "obligation": "min_group_rows",
+        "column": "inst",
+        "rows": 11,
+        "values": b"\x91\xa14",
+    }
+    assert withheld_of(tuple(row.values())).values == ("4",)
+    with pytest.raises(StoreError, match="damaged"):
+        withheld_of(tuple((row | {column: value}).values()))
