@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import traceback
@@ -451,9 +452,10 @@ def test_the_runs_log_says_what_is_waited_for(node: FakeNode, capfd: pytest.Capt
     node.decisions = {"released": [held, execute]}
     assert materialize(node, released, wait_max_s=30.0, unbound_writes="allow").success
     said = capfd.readouterr().err
-    assert (
-        "Comity: step released waits 30 s at most for votes: no quorum in reach; silent: south.example"
-        in said
+    # Of the 30 s some may have gone until the first answer.
+    assert re.search(
+        r"Comity: step released waits (30|2\d) s at most for votes: no quorum in reach; silent: south\.example",
+        said,
     )
 
 

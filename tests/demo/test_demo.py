@@ -76,7 +76,6 @@ def test_everything_that_the_demo_claims_is_observed(demo: DemoRun) -> None:
     for name in MADE_LATER:
         seen, found = said["observed"][name]["records"], said["proof"][name]["records"]
         assert {what: found[what] for what in MADE} == {what: seen[what] for what in MADE}
-    assert said["seconds"] <= max(180.0, 72 * said["import_dagster_cpu_s"])
     assert len(said["phases"]) >= 10
     for name in TRUE:
         proof = said["proof"][name]
