@@ -331,9 +331,9 @@ def join(
         elif problem:
             console.print(f"The running node has not taken it: {problem}. Start it again.")
         else:
-            console.print(f"Next: comity node start --home {hand.home.path}")
+            console.print(f"Next: comity node start --home {hand.home.word}")
             console.print(
-                f"Then, in another terminal: comity node status --home {hand.home.path} --until all"
+                f"Then, in another terminal: comity node status --home {hand.home.word} --until all"
             )
 
     show(value, as_json, say)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from comity.node.cli_terminal import short, table
+from comity.node.visible import word
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,10 +52,10 @@ def _say_next(out: Console, made: dict[str, Any]) -> None:
             f"kill {third['pid']}",
             f"{third['member']} fails: of three, none may, and what is asked then is held",
         ),
-        (f"comity node start --home {third['home']}", "it comes back, and what was held goes on"),
+        (f"comity node start --home {word(third['home'])}", "it comes back, and what was held goes on"),
     )
     out.print("Try, in another terminal:")
-    out.print(f"  export COMITY_HOME={made['members'][0]['home']}")
+    out.print(f"  export COMITY_HOME={word(made['members'][0]['home'])}")
     for command, why in lines:
         out.print(f"  {command}")
         out.print(f"      {why}")

@@ -141,7 +141,7 @@ def _say_made(out: Console, home: Home, card: Card, notes: list[str]) -> None:
     out.print(f"Made {home.path} for {card.node}.")
     out.print(f"  Public card:  {home.card}")
     out.print(
-        f"  Settings:     {home.config}; after a change of them: comity config check --home {home.path}"
+        f"  Settings:     {home.config}; after a change of them: comity config check --home {home.word}"
     )
     for note in notes:
         out.print(f"  Note: {note}")
@@ -151,7 +151,7 @@ def _say_made(out: Console, home: Home, card: Card, notes: list[str]) -> None:
     out.print("(comity coalition admit). Or draft one yourself, with the cards of the others:")
     out.print("  comity policy template site/")
     out.print(
-        f"  comity coalition new --home {home.path} --name NAME --card {home.card} --card OTHER.toml"
+        f"  comity coalition new --home {home.word} --name NAME --card {home.card} --card OTHER.toml"
         " --taxonomy site/taxonomy.toml --policy site/policy.toml"
     )
 

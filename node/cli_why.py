@@ -15,7 +15,7 @@ from comity.node.cli_terminal import (
     show,
     when,
 )
-from comity.node.visible import named
+from comity.node.visible import named, word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -150,7 +150,11 @@ def why(
     its newest actuation, or why there is none; of a run the intent of each step.
     """
     from comity.node.signing_hand import Hand
+    from comity.node.why import NAME_BYTES_MAX
+    from comity.protocol.errors import ConfigError
 
+    if len(what) > NAME_BYTES_MAX:
+        raise ConfigError(f"a name has 1 to {NAME_BYTES_MAX} bytes")
     found: Any = Hand.of(home).reader().why(what)
     value = found | {"codes": {code: list(map(_plain, listed)) for code, listed in _explained(found)}}
     show(value, as_json, lambda out: _say_why(out, found))
@@ -205,7 +209,7 @@ def _say_asset(out: Console, found: Any) -> None:
         out.print("  No policy in force speaks of it: what writes it is not decided, and makes no lineage.")
     elif not found["intents"] and own:
         out.print("  Nobody has asked to make it. A dry run says what would be decided:")
-        out.print(f"    comity intent explain --asset {path}")
+        out.print(f"    comity intent explain --asset {word(path)}")
     elif not found["intents"]:
         out.print("  Its writer's node holds it, if it was made; it comes here when a step here reads it.")
         out.print("    comity node status")

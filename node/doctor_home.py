@@ -17,6 +17,7 @@ from comity.node.doctor_findings import Check, Examination, Finding, not_tried, 
 from comity.node.home import NODE_KEY, ORGANIZATION_KEY, TRANSPORT_KEY
 from comity.node.keystore import is_encrypted, load_key
 from comity.node.tokens import read_tokens
+from comity.node.visible import word
 from comity.protocol.errors import ConfigError, DecodeError
 from comity.protocol.records import decode_body
 
@@ -33,7 +34,7 @@ def home(examined: Examination) -> Iterator[Finding]:
     place = examined.home
     if not place.path.is_dir():
         said = f"there is no home at {place.path}"
-        yield Finding("home", "wrong", said, command=f"comity node init --member DOMAIN {place.path}")
+        yield Finding("home", "wrong", said, command=f"comity node init --member DOMAIN {place.word}")
         return
     if not os.access(place.path, os.R_OK | os.X_OK):
         owner = f"#{place.path.stat().st_uid}"
@@ -46,7 +47,7 @@ def home(examined: Examination) -> Iterator[Finding]:
     try:
         place.require_private()
     except ConfigError as exc:
-        mended = f"chmod -R go= {place.path}" if "chmod" in str(exc) else f"cp -a BACKUP {place.path}"
+        mended = f"chmod -R go= {place.word}" if "chmod" in str(exc) else f"cp -a BACKUP {place.word}"
         yield _wrong("home", exc, mended)
         return
     yield ok("home", f"{place.path}: nobody else may look into it")
@@ -57,7 +58,7 @@ def settings(examined: Examination) -> Iterator[Finding]:
     try:
         examined.config = read_config(examined.home.config)
     except ConfigError as exc:
-        yield _wrong("settings", exc, f"comity config check --home {examined.home.path}")
+        yield _wrong("settings", exc, f"comity config check --home {examined.home.word}")
         return
     yield ok(
         "settings",
@@ -73,7 +74,7 @@ def keys(examined: Examination) -> Iterator[Finding]:
         try:
             examined.keys[name] = load_key(path).public
         except ConfigError as exc:
-            mended = f"chmod 600 {path}" if "chmod" in str(exc) else f"cp BACKUP {path}"
+            mended = f"chmod 600 {word(path)}" if "chmod" in str(exc) else f"cp BACKUP {word(path)}"
             problems.append(Finding("keys", "wrong", str(exc), name, mended))
     yield from problems
     if not problems:
@@ -89,7 +90,7 @@ def organization_key(examined: Examination) -> Iterator[Finding]:
     try:
         encrypted = is_encrypted(path)
     except ConfigError as exc:
-        yield _wrong("organization_key", exc, f"chmod 600 {path}")
+        yield _wrong("organization_key", exc, f"chmod 600 {word(path)}")
         return
     if encrypted:
         yield ok("organization_key", "it is in the home, encrypted")
@@ -98,7 +99,7 @@ def organization_key(examined: Examination) -> Iterator[Finding]:
         "it lies in the home, not encrypted: whoever takes this home speaks for the organization. A running node never"
         " needs it; --organization-key FILE names it where it is kept"
     )
-    yield Finding("organization_key", "warning", said, command=f"mv {path} FOLDER")
+    yield Finding("organization_key", "warning", said, command=f"mv {word(path)} FOLDER")
 
 
 def tokens(examined: Examination) -> Iterator[Finding]:
@@ -107,9 +108,9 @@ def tokens(examined: Examination) -> Iterator[Finding]:
         read_tokens(examined.home)
     except ConfigError as exc:
         mended = (
-            f"chmod -R go= {examined.home.tokens}"
+            f"chmod -R go= {word(examined.home.tokens)}"
             if "chmod" in str(exc)
-            else f"comity node start --home {examined.home.path}"
+            else f"comity node start --home {examined.home.word}"
         )
         yield _wrong("tokens", exc, mended)
         return
@@ -121,7 +122,7 @@ def card(examined: Examination) -> Iterator[Finding]:
     try:
         said = read_card(examined.home.card)
     except ConfigError as exc:
-        yield _wrong("card", exc, f"cp BACKUP {examined.home.card}")
+        yield _wrong("card", exc, f"cp BACKUP {word(examined.home.card)}")
         return
     config = examined.config
     differs: list[str] = []
@@ -132,7 +133,7 @@ def card(examined: Examination) -> Iterator[Finding]:
     if TRANSPORT_KEY in examined.keys and said.transport_key != examined.keys[TRANSPORT_KEY].value:
         differs.append("its transport key is another than the home's")
     if differs:
-        yield Finding("card", "wrong", "; ".join(differs), command=f"cp BACKUP {examined.home.card}")
+        yield Finding("card", "wrong", "; ".join(differs), command=f"cp BACKUP {word(examined.home.card)}")
     elif not said.addresses:
         yield ok(
             "card", "it fits the keys, and holds no address: nobody dials this node, it dials the others"
@@ -150,21 +151,21 @@ def coalition(examined: Examination) -> Iterator[Finding]:
     if not path.exists():
         said = "the home belongs to no coalition yet"
         yield Finding(
-            "coalition", "wrong", said, command=f"comity coalition join FILE --home {examined.home.path}"
+            "coalition", "wrong", said, command=f"comity coalition join FILE --home {examined.home.word}"
         )
         return
     try:
         file = read_coalition(path)
         _, standing = verified(file)
     except ConfigError as exc:
-        yield _wrong("coalition", exc, f"comity coalition join FILE --home {examined.home.path}")
+        yield _wrong("coalition", exc, f"comity coalition join FILE --home {examined.home.word}")
         return
     if not file.epochs:
         said = (
             f"{file.name}: the genesis is not signed by all yet; {', '.join(standing.unsigned)} has to sign"
         )
         yield Finding(
-            "coalition", "wrong", said, command=f"comity coalition sign FILE --home {examined.home.path}"
+            "coalition", "wrong", said, command=f"comity coalition sign FILE --home {examined.home.word}"
         )
         return
     examined.file = file
@@ -172,7 +173,7 @@ def coalition(examined: Examination) -> Iterator[Finding]:
     if standing.missing:
         said = f"{file.name}: the file lacks {', '.join(standing.missing)}"
         yield Finding(
-            "coalition", "warning", said, command=f"comity coalition join FILE --home {examined.home.path}"
+            "coalition", "warning", said, command=f"comity coalition join FILE --home {examined.home.word}"
         )
         return
     drafted = f"; epoch {newest + 1} is being signed" if file.draft is not None else ""

@@ -19,6 +19,7 @@ from typing import Any, Final
 from comity.attestation.toml_text import date_of
 from comity.node.coalitions import epoch_of
 from comity.node.doctor_findings import Check, Examination, Finding, not_tried, ok
+from comity.node.visible import word
 from comity.protocol.limits import ASK_AHEAD_S
 
 CLOCKS_APART_S: Final = ASK_AHEAD_S
@@ -197,7 +198,7 @@ def store(examined: Examination) -> Iterator[Finding]:
         yield ok("store", "it is made when the node starts for the first time")
         return
     if stat.S_IMODE(path.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO):
-        yield Finding("store", "wrong", f"others can read {path}", command=f"chmod 600 {path}")
+        yield Finding("store", "wrong", f"others can read {path}", command=f"chmod 600 {word(path)}")
         return
     if util.find_spec("sqlalchemy") is None:
         yield not_tried("store", "it needs the packages of a node: pip install 'comity[node]'")
@@ -217,11 +218,16 @@ def _schema_of(path: Path) -> Finding:
             f"{path}: {exc}. Put a backup in its place; without one the node begins anew, and what only it held is"
             " lost"
         )
-        return Finding("store", "wrong", said, command=f"mv {path} {path}.damaged")
+        return Finding("store", "wrong", said, command=f"mv {word(path)} {word(f'{path}.damaged')}")
     if not found and unfinished:
         return not_tried("store", "it was not closed, and the next start finishes what was written")
     if not found:
-        return Finding("store", "wrong", f"{path} is no store of Comity", command=f"mv {path} {path}.other")
+        return Finding(
+            "store",
+            "wrong",
+            f"{path} is no store of Comity",
+            command=f"mv {word(path)} {word(f'{path}.other')}",
+        )
     if found.get("schema") != str(SCHEMA):
         said = f"it has schema {found.get('schema')}, and this release reads {SCHEMA}"
         return Finding("store", "wrong", said, command="pip install --upgrade 'comity[node]'")

@@ -30,7 +30,7 @@ _DOWN: Final = "it needs a running node"
 
 def answering(examined: Examination) -> Iterator[Finding]:
     """The node answers on its socket."""
-    start = f"comity node start --home {examined.home.path}"
+    start = f"comity node start --home {examined.home.word}"
     try:
         client = NodeClient.of_home(examined.home.path, "reader", TIMEOUT_S)
         for name, ask in _ROUTES.items():
@@ -67,7 +67,7 @@ def epoch(examined: Examination) -> Iterator[Finding]:
         return
     newest = file.epochs[-1]
     number = len(file.epochs) - 1
-    join = f"comity coalition join FILE --home {examined.home.path}"
+    join = f"comity coalition join FILE --home {examined.home.word}"
     if examined.runs:
         said = examined.answers["status"]
         held, held_id = int(said["epoch"]), str(examined.answers["coalition"]["epoch_id"])
@@ -89,11 +89,11 @@ def epoch(examined: Examination) -> Iterator[Finding]:
             "epoch",
             "warning",
             f"the file is at epoch {number}, the node at {held}: it takes the newer one when it starts",
-            command=f"comity node start --home {examined.home.path}",
+            command=f"comity node start --home {examined.home.word}",
         )
     elif held > number:
         said = f"the node is at epoch {held}, the file at {number}: the node writes it when it runs"
-        yield Finding("epoch", "warning", said, command=f"comity node start --home {examined.home.path}")
+        yield Finding("epoch", "warning", said, command=f"comity node start --home {examined.home.word}")
     else:
         yield ok("epoch", f"file and {'node' if examined.runs else 'store'} are at epoch {number}")
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from comity.node.visible import word
 from comity.protocol.errors import ConfigError
 
 HOME_VARIABLE: Final = "COMITY_HOME"
@@ -30,6 +31,11 @@ class Home:
     """The folder of one node."""
 
     path: Path
+
+    @property
+    def word(self) -> str:
+        """The folder as one word of a command that people are shown, whatever its name holds."""
+        return word(self.path)
 
     @property
     def config(self) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from typing import Any, Final
 
 _IGNORABLE: Final = (
@@ -52,6 +53,11 @@ def named(text: str) -> str:
         return text
     shown = visible_word(text).replace('"', '\\"')
     return f'"{shown}"'
+
+
+def word(text: object) -> str:
+    """A path or name as one word of a command that people are shown, for a shell of POSIX."""
+    return shlex.quote(str(text))
 
 
 def _escaped(character: str) -> str:

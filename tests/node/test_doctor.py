@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import sqlite3
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -374,6 +375,19 @@ def test_a_node_of_another_epoch_or_coalition(home: Home) -> None:
     assert next(iter(epoch(told))).verdict == "ok"
     told.answers = answers(quorum_reachable=False)
     assert next(iter(quorum(told))).verdict == "wrong"
+
+
+def test_the_commands_are_words_of_a_shell_whatever_the_folder_is_called(home: Home, place: Path) -> None:
+    """What mends it is run as it is printed: it does that, in that folder, and nothing else."""
+    named = place / "a b; touch $(basename owned)"
+    home.path.rename(named)
+    moved = Home(named)
+    moved.key(NODE_KEY).chmod(0o644)
+    finding = the(looked(moved), "keys")
+    assert finding.command.startswith("chmod 600 ")
+    subprocess.run(["/bin/sh", "-c", finding.command], check=True, cwd=place)
+    assert the(looked(moved), "keys").verdict == "ok"
+    assert [each.name for each in place.iterdir() if "owned" in each.name] == [named.name]
 
 
 def test_members_that_decline_because_of_the_clock(home: Home) -> None:
