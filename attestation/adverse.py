@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from comity.attestation.findings import Finding, refuse
+from comity.attestation.findings import Finding, refuse, short
 from comity.attestation.signing import key_id
 from comity.attestation.speaking import Speakers, credentials_above, is_report, may_report, way_up
 from comity.protocol.accountability import Misbehaviour
@@ -22,6 +22,7 @@ from comity.protocol.execution import Intent, Observation
 from comity.protocol.governance import Credential, OwnerPolicy, Suspension
 from comity.protocol.limits import ADVERSE_PER_VOTE_MAX, CHAIN_MAX
 from comity.protocol.state import ORGANIZATION, number_key
+from comity.protocol.tickets import is_second_run, ticket_named
 from comity.protocol.verified import VerifiedRecord
 
 AnyRecord: TypeAlias = VerifiedRecord[Any]
@@ -162,6 +163,8 @@ def weigh_adverse(
             elif record.is_adverse():
                 hit = _count(record, concerned, everything, speakers, effects, t)
                 hit = _mark(record, under, everything, effects, t) or hit
+            elif isinstance(record.body, Intent):
+                hit = _second_run(record, intent, relied, effects)
             else:
                 hit = places.effect_of(record, effects)
             if hit and record.id not in relied:
@@ -317,6 +320,21 @@ def _prove(
                 effects.against[ask.body.intent] = (*told, finding)
                 hit = True
     return hit
+
+
+def _second_run(
+    record: VerifiedRecord[Intent], intent: AnyRecord, relied: Mapping[bytes, AnyRecord], effects: _Effects
+) -> bool:
+    """What another run under a ticket that is for one run does to an intent under it. Once is enough."""
+    ticket = relied.get(ticket_named(intent) or b"")
+    told = effects.against.get(intent.id, ())
+    if ticket is None or not is_second_run(intent, record, ticket):
+        return False
+    if any(finding.cause.code == "ticket_used" for finding in told):
+        return False
+    finding = refuse("ticket_used", ticket=short(ticket.id), run=record.body.run.run)
+    effects.against[intent.id] = (*told, finding)
+    return True
 
 
 def _strike_below(relied: Iterable[AnyRecord], struck: dict[bytes, str]) -> None:

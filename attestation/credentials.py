@@ -21,6 +21,7 @@ from comity.protocol.governance import Credential, Taxonomy
 from comity.protocol.identifiers import pattern_matches, pattern_within
 from comity.protocol.limits import CHAIN_MAX
 from comity.protocol.outcome import Need
+from comity.protocol.tickets import ticket_named
 from comity.protocol.verified import VerifiedRecord
 
 AnyRecord: TypeAlias = VerifiedRecord[Any]
@@ -168,7 +169,7 @@ def ticket_for(
     """Who asked: the launch ticket that covers an intent, or None where the node's own key holds the credential.
 
     An `automation` credential may be held by the node itself; every other subject signs a ticket with its
-    own key, for one run, until it expires.
+    own key, for one run, until it expires: the run that it names, or the first whose intent is under it.
     """
     own = chain.own
     if own.subject_kind == "automation" and key_id(own.key) == intent.header.key:
@@ -177,7 +178,7 @@ def ticket_for(
     for record_id in sorted(relied):
         record = relied[record_id]
         if isinstance(record.body, LaunchTicket) and record.authority == chain.links[0].id:
-            problem = _ticket_problem(record, intent.body, chain, t)
+            problem = _ticket_problem(record, intent, chain, t)
             if problem is None:
                 return record
             problems.append(problem)
@@ -189,19 +190,19 @@ def ticket_for(
 
 
 def _ticket_problem(
-    ticket: VerifiedRecord[LaunchTicket], intent: Intent, chain: Chain, t: int
+    ticket: VerifiedRecord[LaunchTicket], intent: VerifiedRecord[Intent], chain: Chain, t: int
 ) -> Finding | None:
-    body = ticket.body
+    body, asked = ticket.body, intent.body
     subject = chain.subject
     if not body.not_before <= t < body.not_after:
         return refuse("ticket_expired", subject=subject, not_after=body.not_after)
-    if body.run != intent.run.run:
+    if body.run != asked.run.run and (body.run or ticket_named(intent) != ticket.id):
         return refuse("ticket_bound", bound="run", subject=subject)
-    if body.job != intent.run.job:
-        return refuse("ticket_bound", bound="job", subject=subject, wanted=intent.run.job)
-    if body.purpose and body.purpose != intent.purpose:
-        return refuse("ticket_bound", bound="purpose", subject=subject, wanted=intent.purpose)
-    for group in intent.classes:
+    if body.job != asked.run.job:
+        return refuse("ticket_bound", bound="job", subject=subject, wanted=asked.run.job)
+    if body.purpose and body.purpose != asked.purpose:
+        return refuse("ticket_bound", bound="purpose", subject=subject, wanted=asked.purpose)
+    for group in asked.classes:
         problem = _ticket_class_problem(body, group, subject)
         if problem is not None:
             return problem

@@ -17,6 +17,7 @@ from comity.attestation.acknowledged import Acknowledged
 from comity.attestation.adverse import may_take_back
 from comity.attestation.case import Bundle, Governance
 from comity.attestation.epochs import EpochState, found, succeed
+from comity.attestation.launches import Launches
 from comity.attestation.parking import Parking
 from comity.attestation.policy_rules import compile_rules
 from comity.attestation.speaking import credentials_above
@@ -28,6 +29,7 @@ from comity.protocol.errors import DecodeError, LocalProtocolError, Verification
 from comity.protocol.governance import Credential, NodeCertificate, OwnerPolicy, Policy, Taxonomy
 from comity.protocol.limits import ADVERSE_PER_VOTE_MAX, ASK_AHEAD_S
 from comity.protocol.state import State
+from comity.protocol.tickets import TicketOfMember, is_second_run
 from comity.protocol.verified import VerifiedRecord
 
 AnyRecord: TypeAlias = VerifiedRecord[Any]
@@ -73,6 +75,7 @@ class Holdings:
         load: finds a record that is stored but not in memory, by its id.
         load_about: finds stored records of the execution log that name a subject.
         load_slot: finds stored promoted actuations of a slot.
+        load_launches: finds stored intents under a launch ticket, one for each of the first runs.
         examines: whether rules are compiled, and contradictions looked for, when records arrive. Whoever looks at a
             bundle does both later, for what stays.
     """
@@ -83,6 +86,7 @@ class Holdings:
         load: Callable[[bytes], SignedRecord | None] | None = None,
         load_about: Callable[[bytes], Iterable[SignedRecord]] | None = None,
         load_slot: Callable[[Slot], Iterable[SignedRecord]] | None = None,
+        load_launches: Callable[[TicketOfMember], Iterable[SignedRecord]] | None = None,
         *,
         examines: bool = True,
     ) -> None:
@@ -103,6 +107,7 @@ class Holdings:
         self._slots: OrderedDict[Slot, set[bytes]] = OrderedDict()
         self._rounds: OrderedDict[Round, bytes] = OrderedDict()
         self._contradictions: dict[str, list[tuple[bytes, bytes]]] = {}
+        self.launches = Launches(load_launches)
         self.accused = Accused()
         self.acknowledged = Acknowledged()
         self._governance: Governance | None = None
@@ -307,6 +312,7 @@ class Holdings:
             claims.add(verified.id)
             self._contradicts(verified, min(claims))
             self._contradicts(verified, max(claims))
+        self.launches.add(verified)
         if isinstance(verified.body, Misbehaviour):
             self.accused.add(verified, self.directory)
         self.acknowledged.add(verified)
@@ -386,6 +392,13 @@ class Holdings:
             return ()
         held = (self.get(i) for i in sorted(self._claims(slot) - {record.id})[:SLOT_RIVALS_MAX])
         return tuple(rival for rival in held if rival is not None)
+
+    def second_runs(self, intent: AnyRecord, tickets: Iterable[AnyRecord]) -> tuple[AnyRecord, ...]:
+        """Intents of other runs under a ticket that an intent is under, where that ticket is for one run alone."""
+        others = [found for i in self.launches.others(intent) if (found := self.get(i)) is not None]
+        return tuple(
+            other for other in others if any(is_second_run(intent, other, each) for each in tickets)
+        )
 
     def _claims(self, slot: Slot) -> set[bytes]:
         """The promoted actuations of a slot. The store is asked once, and again where the slot was forgotten."""

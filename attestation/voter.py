@@ -238,6 +238,8 @@ def build_case(
         if record.header.kind == "owner_policy":
             for other in holdings.state.successors(record):
                 candidates[other.id] = other
+    for other in holdings.second_runs(intent, relied.values()):
+        candidates[other.id] = other
     known = {i: r for i in authorities if (r := holdings.get(i)) is not None}
     return Case(
         governance=governance,

@@ -341,7 +341,12 @@ class GovernedStep:
     def _start(self, output: PermittedOutput) -> StartAnswer:
         try:
             return self.client.start(
-                StartForm(intent=self.answer.intent, asset=output.asset, partition=output.partition)
+                StartForm(
+                    intent=self.answer.intent,
+                    asset=output.asset,
+                    partition=output.partition,
+                    run=self.facts.run,
+                )
             )
         except NotPermittedError:
             raise

@@ -305,7 +305,7 @@ PAGES: Final[tuple[CausePage, ...]] = (
         "The launch ticket does not cover the step. `bound` is what differs: the run, the job, the purpose, the"
         " assets or the partitions.",
         "the subject of the ticket",
-        "Sign a ticket for this run, job and asset. A ticket names its run before the run begins.",
+        "Sign a ticket for this run, job and asset. Without --run it is for the first run that comes with it.",
         _TICKET,
         related="launch_ticket ticket_missing",
         bound="job",
@@ -331,5 +331,16 @@ PAGES: Final[tuple[CausePage, ...]] = (
         _TICKET,
         related="launch_ticket ticket_bound",
         subject=_FITTER,
+    ),
+    refuses(
+        "ticket_used",
+        "The launch ticket is for one run, and another one was asked for with it before. A run that is started again"
+        " by itself, with the same tags, is another run.",
+        "the subject of the ticket",
+        "Sign another ticket for this run. Where nobody has started the second run on purpose, find out who did.",
+        _TICKET,
+        related="launch_ticket ticket_bound",
+        ticket="5f0c2f8a8d1e4b77",
+        run="6f1c1a52-7a0e-4ad5-a4a4-3f5b3d1c8f10",
     ),
 )

@@ -317,6 +317,13 @@ PAGES: Final[tuple[CausePage, ...]] = (
         related="permit_used",
     ),
     _node(
+        "permit_of_another_run",
+        "Another run has begun the work under this permit. A permit is for one run, with its attempts.",
+        "whoever runs the step",
+        _AGAIN,
+        related="permit_used attempts_used",
+    ),
+    _node(
         "permit_used",
         "Something was made under this permit already. A permit is used once for each output.",
         "whoever runs the step",
@@ -404,6 +411,15 @@ PAGES: Final[tuple[CausePage, ...]] = (
         "Publish the credential; sign the ticket with the key that it names.",
         "comity credential list",
         related="ticket_unreadable credential_unknown",
+    ),
+    _node(
+        "ticket_used",
+        "The launch ticket is for one run, and this node has asked for another run with it. A run that is started again"
+        " with the same tags is another run.",
+        "the subject of the ticket",
+        "Sign another ticket for this run.",
+        "comity ticket --key KEY --credential CREDENTIAL --job JOB --asset ASSET --out FILE",
+        related="ticket_bound launch_ticket",
     ),
     _node(
         "token_wrong",

@@ -135,19 +135,19 @@ def ticket(
             metavar="CREDENTIAL", help="The credential to act under: its id at the local node, or its file."
         ),
     ],
-    run: Annotated[
-        str,
-        typer.Option(
-            metavar="ID",
-            help="The run that it is for, by the orchestrator's id: one that is chosen before the run is launched.",
-        ),
-    ],
     job: Annotated[str, typer.Option(metavar="NAME", help="The job of the run.")],
     asset: Annotated[
         list[str],
         typer.Option(metavar="PATTERN", help="What the run may make: `released`, `drafts/**`. Repeat it."),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the ticket is written.")],
+    run: Annotated[
+        str,
+        typer.Option(
+            metavar="ID",
+            help="The run that it is for, by the orchestrator's id; without it one run: the first that comes with it.",
+        ),
+    ] = "",
     partition: Annotated[
         list[str] | None, typer.Option(metavar="KEY", help="Only these partitions. May be repeated.")
     ] = None,
@@ -183,5 +183,6 @@ def ticket(
     require_free(out, force=force)
     record = launch_ticket(holder, words)
     write_file(out, record.encoded(), replace=force)
+    told = f"run {run}" if run else "one run"
     value = {"ticket": record.id.hex(), "file": str(out), "credential": held.id.hex(), "warnings": warnings}
-    show(value, as_json, lambda console: console.print(f"Ticket {record.id.hex()} for run {run}, in {out}"))
+    show(value, as_json, lambda console: console.print(f"Ticket {record.id.hex()} for {told}, in {out}"))

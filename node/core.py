@@ -15,6 +15,7 @@ import structlog
 from comity.attestation.acknowledging import acknowledge
 from comity.attestation.authoring import Author
 from comity.attestation.holdings import SLOT_RIVALS_MAX, Admission, Holdings
+from comity.attestation.launches import RUNS_PER_TICKET_MAX
 from comity.attestation.requester import (
     AskAgain,
     Declined,
@@ -46,7 +47,7 @@ from comity.node.outgoing import (
 )
 from comity.node.past_intents import past_intents
 from comity.node.portions import in_frames
-from comity.node.store import Head, Store, slot_subject
+from comity.node.store import Head, Store, launch_subject, slot_subject
 from comity.protocol.contradictions import Slot, slot_of
 from comity.protocol.envelope import SignedRecord, decode_record
 from comity.protocol.errors import DecodeError, StoreError, VerificationError
@@ -60,6 +61,7 @@ from comity.protocol.frames import (
     encode_frame,
 )
 from comity.protocol.limits import PAGE_BYTES_MAX, PAGE_RECORDS_MAX
+from comity.protocol.tickets import TicketOfMember
 from comity.protocol.verified import VerifiedRecord
 
 AnyRecord: TypeAlias = VerifiedRecord[Any]
@@ -82,6 +84,8 @@ class Identity:
     author: Author
 
 
+_FILED: Final = frozenset({"actuation", "intent"})
+"""Kinds that a process after this one finds by something else than their id."""
 _CHANGING: Final = frozenset({"node_certificate", "policy", "revocation", "suspension", "taxonomy"})
 
 
@@ -112,7 +116,9 @@ class Core:
         self.clock = clock
         self.outbox: list[Outgoing] = []
         self._untold = False
-        self.holdings = Holdings(engine, self._load, self._load_about, self._load_slot)
+        self.holdings = Holdings(
+            engine, self._load, self._load_about, self._load_slot, self._load_launches
+        )
         for number, record in enumerate(epochs):
             # A genesis is waited for by nobody: without it there is nothing to begin with.
             self.holdings.adopt(record, clock.now() if number else None)
@@ -128,6 +134,9 @@ class Core:
 
     def _load_slot(self, slot: Slot) -> list[SignedRecord]:
         return self.store.about(slot_subject(self.coalition, *slot), limit=SLOT_RIVALS_MAX)
+
+    def _load_launches(self, ticket: TicketOfMember) -> list[SignedRecord]:
+        return self.store.about(launch_subject(self.coalition, *ticket), limit=RUNS_PER_TICKET_MAX)
 
     def _load_about(self, subject: bytes) -> list[SignedRecord]:
         return self.store.about(subject, execution=True)
@@ -180,9 +189,7 @@ class Core:
             match effect:
                 case StoreRecords(records):
                     self.store.put(records)
-                    for record in records:
-                        if record.header.kind == "actuation":
-                            self._file_slot(self.holdings.peek(record.id))
+                    self._file_under(self.holdings.peek(r.id) for r in records if r.header.kind in _FILED)
                 case StoreVote(intent, t, vote):
                     kept = self.store.vote_once(intent, t, vote)
                     if kept.id != vote.id:
@@ -308,8 +315,7 @@ class Core:
                 self.store.put(kept, own=own)
                 for head in heads:
                     self.store.raise_head(head)
-                for record in made.values():
-                    self._file_slot(record)
+                self._file_under((*made.values(), *admission.admitted))
         if kept:
             if any(record.header.kind in _CHANGING for record in admission.admitted):
                 self.outbox.append(GovernanceChanged())
@@ -346,11 +352,15 @@ class Core:
             tuple(r for part in parts for r in part.rejected),
         )
 
-    def _file_slot(self, record: AnyRecord | None) -> None:
-        """Let the store find a promoted actuation by its slot, for a process after this one."""
-        slot = slot_of(record) if record is not None else None
-        if record is not None and slot is not None:
-            self.store.file_under(slot_subject(self.coalition, *slot), record.id)
+    def _file_under(self, records: Iterable[AnyRecord | None]) -> None:
+        """Let the store find, for a process after this one, what was made by its slot, and runs by their ticket."""
+        for record in records:
+            slot = slot_of(record) if record is not None else None
+            if record is not None and slot is not None:
+                self.store.file_under(slot_subject(self.coalition, *slot), record.id)
+            ticket = self.holdings.launches.add(record) if record is not None else None
+            if record is not None and ticket is not None:
+                self.store.file_under(launch_subject(self.coalition, *ticket), record.id)
 
     def publish(self, records: Iterable[SignedRecord], members: Iterable[str] | None = None) -> Admission:
         """Keep records of this organization and offer them to other members at once (anti-entropy follows)."""
@@ -390,6 +400,7 @@ class Core:
             self.store.put(others)
         if own:
             self.store.put(own, own=True)
+            self._file_under(self.holdings.peek(r.id) for r in own if r.header.kind in _FILED)
         return usable
 
     def _remember(self, intent: bytes, standing: str) -> None:

@@ -93,6 +93,8 @@ class StepForm:
     context: ContextForm | None = None
     wait_s: float = 0.0
     """How long the answer may wait for a decision, at most 600."""
+    continues: str = ""
+    """The run in whose place this one goes on with what may be made of it; the intents stay that run's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +130,15 @@ class StepAnswer:
 
 @dataclass(frozen=True, slots=True)
 class StartForm:
-    """The work on one output begins. The answer comes after the start record is on disk."""
+    """The work on one output begins. The answer comes after the start record is on disk.
+
+    `run` is the run that works, by the orchestrator's id; empty: the intent's own.
+    """
 
     intent: str
     asset: str
     partition: str = ""
+    run: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,7 @@ _CAUSES: Final[Mapping[str, str]] = {
     "ticket_bound": "the launch ticket of {subject} does not cover this, by its {bound}",
     "ticket_expired": "the launch ticket of {subject} has expired",
     "ticket_missing": "{subject} has signed no launch ticket for this run",
+    "ticket_used": "the launch ticket was used for run {run} already",
     "trust_slope": "{asset} would step down in trust, from tier {tier_from} to tier {tier_to}",
     "verification_failed": "{member} found that an input does not verify",
     "vote_large": "the intent is too large to be judged in one vote: fewer outputs in one step",

@@ -21,6 +21,7 @@ from comity.node.core import Core
 from comity.node.forms import ContextForm, OutputForm, PermittedOutput, StepAnswer, StepForm, TermForm
 from comity.node.permit_use import doubtful, is_spoken_against
 from comity.node.problems import Refused
+from comity.node.run_names import continues
 from comity.node.sentences import cause_sentence, need_sentence, obligation_sentence
 from comity.node.store import IntentRow
 from comity.protocol.encoding import encode
@@ -37,6 +38,7 @@ from comity.protocol.execution import (
     ItemClass,
     Permit,
     RunReference,
+    Start,
 )
 from comity.protocol.governance import Credential
 from comity.protocol.identifiers import DIGEST_BYTES, PRODUCTION, Code, sha256
@@ -104,7 +106,8 @@ def draft(core: Core, form: StepForm, defaults: Defaults) -> Draft:
     Raises:
         Refused: the step cannot become an intent: no credential, an input without lineage, a ticket that is none.
     """
-    ticket = _ticket(core, form.ticket)
+    run = _run(form)
+    ticket = _ticket(core, form.ticket, run)
     credential = _credential(core, form, defaults, ticket)
     purpose = form.purpose or defaults.purpose
     if not purpose:
@@ -142,7 +145,7 @@ def draft(core: Core, form: StepForm, defaults: Defaults) -> Draft:
         credential=credential.id,
         purpose=purpose,
         code=CodeReference(digest=code, location=form.location[:255], revision=form.revision[:255]),
-        run=RunReference(form.orchestrator[:255], form.run[:255], form.step[:255], form.job[:255]),
+        run=run,
         classes=classes,
         expires=now + ASK_AGE_S_MAX,
         attempts_max=ATTEMPTS_MAX,
@@ -150,7 +153,8 @@ def draft(core: Core, form: StepForm, defaults: Defaults) -> Draft:
     realm = credential.body.realms[0]
     realm = PRODUCTION if PRODUCTION in credential.body.realms else realm
     try:
-        intent = core.identity.author.write("intent", body, now, realm=realm)
+        under = (ticket.id,) if ticket is not None else ()
+        intent = core.identity.author.write("intent", body, now, realm=realm, subject=under)
     except (LocalProtocolError, DecodeError) as exc:
         raise Refused("intent_unwritable", str(exc), 422) from exc
     offered = [ticket] if ticket is not None else []
@@ -159,7 +163,19 @@ def draft(core: Core, form: StepForm, defaults: Defaults) -> Draft:
     return Draft(intent, tuple(offered), dedup)
 
 
-def _ticket(core: Core, text: str) -> SignedRecord | None:
+def _run(form: StepForm) -> RunReference:
+    """Whose run it is: that in whose place this one goes on.
+
+    Raises:
+        Refused: it says that it goes on for a run, and its id is of none that does.
+    """
+    if form.continues and not continues(form.run, form.continues):
+        raise Refused("form_invalid", f"run {form.run[:64]} does not go on for {form.continues[:64]}", 422)
+    run = form.continues or form.run
+    return RunReference(form.orchestrator[:255], run[:255], form.step[:255], form.job[:255])
+
+
+def _ticket(core: Core, text: str, run: RunReference) -> SignedRecord | None:
     if not text:
         return None
     try:
@@ -175,6 +191,15 @@ def _ticket(core: Core, text: str) -> SignedRecord | None:
     if admission.rejected or admission.parked:
         reason = str(admission.rejected[0][1]) if admission.rejected else "its credential is not known here"
         raise Refused("ticket_unverified", reason, 422)
+    verified = core.holdings.get(record.id)
+    if verified is not None and not verified.body.run:
+        first = core.holdings.launches.first_run(core.identity.member, record.id)
+        if first is not None and first != run.run:
+            raise Refused(
+                "ticket_used",
+                f"the launch ticket was used for run {first}",
+                hint="whoever wants another run signs another ticket",
+            )
     return record
 
 
@@ -321,7 +346,7 @@ def submit(core: Core, form: StepForm, defaults: Defaults) -> StepAnswer:
         return answer(core, known)
     row = IntentRow(
         intent=drafted.intent.id,
-        run=form.run,
+        run=form.continues or form.run,
         step=form.step,
         dedup=drafted.dedup,
         status="asking",
@@ -348,14 +373,26 @@ def _resumable(core: Core, drafted: Draft, form: StepForm) -> bytes | None:
 
     One that is permitted is open until its slots are filled: then the next intent has other slots.
     """
+    open_one: bytes | None = None
     for row in core.store.intents(dedup=drafted.dedup):
         pursuit = core.requester.pursuit(row.intent)
         if pursuit is None:
             continue
-        same_run = row.run == form.run and row.step == form.step
-        if same_run or pursuit.standing in ("asking", "deferred", "held", "permitted"):
+        if row.run == (form.continues or form.run) and row.step == form.step:
             return row.intent
-    return None
+        if pursuit.standing in ("asking", "deferred", "held", "permitted") and not started_by_others(
+            core, pursuit.permit, form.run
+        ):
+            open_one = open_one or row.intent
+    return open_one
+
+
+def started_by_others(core: Core, permit: VerifiedRecord[Permit] | None, run: str) -> bool:
+    """Whether the work under a permit was begun by another run: a permit is for one."""
+    if permit is None:
+        return False
+    starts = (r.body for r in core.holdings.about(permit.id) if isinstance(r.body, Start))
+    return any(start.permit == permit.id and start.run.run != run for start in starts)
 
 
 def _wants_asking(core: Core, intent: bytes) -> bool:

@@ -337,6 +337,11 @@ def slot_subject(coalition: bytes, member: str, asset: str, partition: str, gene
     return b"slot" + sha256(pack([coalition, member, asset, partition, generation]))
 
 
+def launch_subject(coalition: bytes, member: str, ticket: bytes) -> bytes:
+    """What the first intents of the runs under a launch ticket are filed under. Longer than any name in a header."""
+    return b"launch" + sha256(pack([coalition, member, ticket]))
+
+
 def require_kind(record: SignedRecord, kind: str) -> None:
     """Refuse to keep one kind of record in the place of another.
 

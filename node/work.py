@@ -10,6 +10,8 @@ import base64
 import binascii
 from typing import Any, Final, TypeAlias
 
+import msgspec
+
 from comity.attestation.adverse import weigh_adverse
 from comity.attestation.authoring import NO_SALT
 from comity.attestation.findings import Finding, refuse
@@ -29,7 +31,7 @@ from comity.node.forms import (
 )
 from comity.node.permit_use import doubtful, is_spoken_against
 from comity.node.problems import Refused
-from comity.node.steps import asset_id, cause_form
+from comity.node.steps import asset_id, cause_form, started_by_others
 from comity.node.store import Withheld
 from comity.protocol.encoding import Form, decode, encode
 from comity.protocol.envelope import SignedRecord, decode_record
@@ -139,8 +141,8 @@ def start(core: Core, form: StartForm) -> StartAnswer:
     """Begin one output under its permit. The start record is on disk when this returns.
 
     Raises:
-        Refused: `not_permitted`, `permit_expired`, `permit_used`, `slot_taken`, `adverse_held`, `voted_twice`,
-            `attempts_used`.
+        Refused: `not_permitted`, `permit_expired`, `permit_used`, `permit_of_another_run`, `slot_taken`,
+            `adverse_held`, `voted_twice`, `attempts_used`.
     """
     intent_id = _hex(form.intent, "intent")
     asset = asset_id(core, form.asset)
@@ -154,6 +156,13 @@ def start(core: Core, form: StartForm) -> StartAnswer:
         raise Refused("voted_twice", what, hint="ask again: the others' votes may suffice")
     if _actuated(core, permit.id, asset, form.partition):
         raise Refused("permit_used", "something was made under this permit already")
+    run = msgspec.structs.replace(intent.body.run, run=form.run[:255] or intent.body.run.run)
+    if started_by_others(core, permit, run.run):
+        raise Refused(
+            "permit_of_another_run",
+            "another run has begun the work under this permit",
+            hint="submit the step again: this run is given an intent of its own",
+        )
     _require_free_slot(core, intent, asset, form.partition)
     for attempt in range(1, intent.body.attempts_max + 1):
         record = core.identity.author.write(
@@ -165,7 +174,7 @@ def start(core: Core, form: StartForm) -> StartAnswer:
                 asset=asset,
                 partition=form.partition,
                 attempt=attempt,
-                run=intent.body.run,
+                run=run,
             ),
             now,
             subject=(permit.id,),

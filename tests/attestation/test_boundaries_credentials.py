@@ -242,6 +242,8 @@ def ticketed(world: World, intent: SignedRecord, *tickets: SignedRecord, who: st
         ({"not_before": START, "not_after": START + 1}, None, None),
         ({"not_after": START}, "ticket_expired", None),
         ({"run": "another"}, "ticket_bound", "run"),
+        # One for whichever run comes first covers only an intent that names it.
+        ({"run": ""}, "ticket_bound", "run"),
         ({"job": "another"}, "ticket_bound", "job"),
         ({"purpose": "care"}, None, None),
         ({"purpose": "study"}, "ticket_bound", "purpose"),

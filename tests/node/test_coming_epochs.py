@@ -201,6 +201,43 @@ def test_of_many_rivals_the_first_are_remembered(monkeypatch: pytest.MonkeyPatch
     assert [rival.id for rival in institute.holdings.slot_rivals(last)] == made[:3]
 
 
+# Runs
+
+
+@pytest.mark.parametrize("by", ["ask", "own", "record"])
+def test_the_first_run_under_a_ticket_is_known_after_a_restart(store: Store, by: str) -> None:
+    """However its intent came: with another member's ask, by this node itself, or as a record."""
+    world = World()
+    institute = world[INSTITUTE]
+    institute.credential("operator/a")
+    world.tell(institute.credentials["operator/a"][1])
+    ticket = institute.ticket("operator/a", ["plain/**"], run="")
+    intent = institute.intent("plain/x", who="operator/a", run="run-1", under=ticket)
+    name = INSTITUTE if by == "own" else NORTH
+    core = core_of(world, name, store, ManualClock(START, started=START - 60))
+    core.admit([institute.credentials["operator/a"][1]])
+    if by == "own":
+        core.file(intent, (ticket,))
+    elif by == "record":
+        core.admit([ticket, intent])
+    else:
+        (sent,) = [
+            effect
+            for effect in institute.requester.handle(START, IntentFiled(intent, (ticket,)))
+            if isinstance(effect, SendAsk)
+        ]
+        frame = AskFrame(ask=sent.ask.encoded(), records=tuple(r.encoded() for r in sent.attached))
+        assert isinstance(answered(core, encode_frame(frame)), VoteFrame)
+    again = core_of(world, name, store, ManualClock(START + 60, started=START))
+    second = institute.intent("plain/y", who="operator/a", run="run-2", under=ticket)
+    again.admit([institute.credentials["operator/a"][1], ticket, second])
+    held = [again.holdings.get(record.id) for record in (second, ticket)]
+    assert held[0] is not None
+    assert held[1] is not None
+    assert [r.id for r in again.holdings.second_runs(held[0], [held[1]])] == [intent.id]
+    assert again.holdings.launches.first_run(INSTITUTE, ticket.id) == "run-1"
+
+
 # Rounds
 
 

@@ -16,6 +16,7 @@ from comity.node.asking import TicketWords, launch_ticket
 from comity.node.client import (
     ActuationForm,
     NodeError,
+    NotPermittedError,
     OutputForm,
     ReadAnswer,
     ReadForm,
@@ -25,6 +26,7 @@ from comity.node.client import (
 )
 from comity.node.credentialing import Wish, issued
 from comity.node.keystore import companion, create_key
+from comity.node.run_names import continuation_of
 from comity.node.signing_hand import now
 from comity.protocol.envelope import decode_record
 from comity.protocol.execution import Observation
@@ -225,6 +227,70 @@ async def test_a_ticket_used_for_a_second_run(place: Path) -> None:
         second = await run("run-2", "plain/b")
         assert second.outcome == "refuse"
         assert [(c.code, c.parameters["bound"]) for c in second.causes] == [("ticket_bound", "run")]
+
+
+async def test_a_ticket_for_one_run_used_for_a_second(place: Path) -> None:
+    """One that names no run is for the first that comes with it, whatever its id."""
+    async with two(place) as (north, south):
+        wish = Wish("operator/ana", "person", ("data-steward",), assets=("**",))
+        path, credential = await with_person(north, wish.subject, wish)
+        record = (await north.ask(lambda client: client.record(credential), "reader"))["record"]
+        holder = hand_of(north.home).holder(path, decode_record(base64.b64decode(record)))
+        ticket = launch_ticket(holder, TicketWords(run="", job="study", assets=("plain/**",)))
+        text = base64.b64encode(ticket.encoded()).decode()
+
+        async def run(name: str, output: str) -> StepAnswer:
+            return await submit(north, step(output, run=name, ticket=text))
+
+        first = await run("run-1", "plain/a")
+        assert (first.outcome, (await run("run-1", "plain/b")).outcome) == ("execute", "execute")
+        with pytest.raises(NotPermittedError) as caught:
+            await run("run-2", "plain/c")
+        assert caught.value.code == "ticket_used"
+
+
+async def test_a_permit_that_another_run_has_begun_to_use(place: Path) -> None:
+    async with two(place) as (north, _):
+        first = await submit(north, step("plain/a", run="run-1"))
+        started = await north.ask(lambda client: client.start(StartForm(first.intent, ASSET, run="run-1")))
+        assert started.attempt == 1
+        with pytest.raises(NotPermittedError) as caught:
+            await north.ask(lambda client: client.start(StartForm(first.intent, ASSET, run="run-2")))
+        assert caught.value.code == "permit_of_another_run"
+        # Another run is given an intent of its own, and the same run goes on with its next attempt.
+        second = await submit(north, step("plain/a", run="run-2"))
+        assert (second.outcome, second.intent != first.intent) == ("execute", True)
+        again = await submit(north, step("plain/a", run="run-1"))
+        assert again.intent == first.intent
+        started = await north.ask(lambda client: client.start(StartForm(first.intent, ASSET, run="run-1")))
+        assert started.attempt == 2
+
+
+async def test_a_permit_that_no_run_has_begun_to_use_is_taken_over(place: Path) -> None:
+    async with two(place) as (north, _):
+        first = await submit(north, step("plain/a", run="run-1"))
+        second = await submit(north, step("plain/a", run="run-2"))
+        assert second.intent == first.intent
+        await north.ask(lambda client: client.start(StartForm(first.intent, ASSET, run="run-2")))
+        with pytest.raises(NotPermittedError) as caught:
+            await north.ask(lambda client: client.start(StartForm(first.intent, ASSET, run="run-1")))
+        assert caught.value.code == "permit_of_another_run"
+
+
+async def test_only_the_run_that_takes_the_place_of_another_goes_on_for_it(place: Path) -> None:
+    async with two(place) as (north, _):
+        first = await submit(north, step("plain/a", run="run-1"))
+        child = continuation_of("run-1")
+        form = dataclasses.replace(step("plain/a", run=child), continues="run-1")
+        assert (await submit(north, form)).intent == first.intent
+        other = dataclasses.replace(step("plain/b", run=child), continues="run-1")
+        made = await submit(north, other)
+        body = (await north.ask(lambda client: client.intent(made.intent), "reader"))["body"]
+        assert body["run"]["run"] == "run-1"
+        for run in ("run-2", "run-1"):
+            with pytest.raises(NodeError) as caught:
+                await submit(north, dataclasses.replace(form, run=run))
+            assert caught.value.code == "form_invalid"
 
 
 async def test_an_approval_of_another_intent(place: Path) -> None:

@@ -176,6 +176,10 @@ def _delegation(telling: _Telling) -> None:
         institute.intent("plain/agent", who="agent/fitter", run="run-6", inputs=telling.inputs),
         institute.ticket("agent/fitter", ["plain/**"], run="run-6"),
     )
+    once = institute.ticket("agent/fitter", ["plain/**"], run="")
+    for run, asset in (("run-7", "plain/one"), ("run-7", "plain/two"), ("run-8", "plain/one")):
+        telling.ask(institute.intent(asset, who="agent/fitter", run=run, under=once), once)
+    telling.ask(institute.intent("plain/one", who="agent/fitter", run="run-9"), once)
     telling.ask(institute.intent("plain/old", who="automation/old"))
     preview = telling.ask(institute.intent("plain/p", who="automation/preview", realm="preview/feature"))
     trial = institute.actuate(preview.permit.record)

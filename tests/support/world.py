@@ -291,9 +291,10 @@ class Organization:
         author: Author | None = None,
         groups: tuple[ItemClass, ...] | None = None,
         at: int = START,
+        under: SignedRecord | None = None,
         **changes: Any,
     ) -> SignedRecord:
-        """An intent for assets of this organization (local names), or for given classes."""
+        """An intent for assets of this organization (local names), or for given classes; under a launch ticket."""
         classes = groups or tuple(
             ItemClass(
                 asset=asset if "/" in asset and "." in asset.split("/")[0] else f"{self.name}/{asset}",
@@ -317,7 +318,11 @@ class Organization:
             attempts_max=3,
         )
         return (author or self.node).write(
-            "intent", msgspec.structs.replace(body, **changes), at, realm=realm
+            "intent",
+            msgspec.structs.replace(body, **changes),
+            at,
+            realm=realm,
+            subject=(under.id,) if under is not None else (),
         )
 
     def ticket(self, who: str, assets: Sequence[str], run: str = "run-1", **changes: Any) -> SignedRecord:
