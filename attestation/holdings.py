@@ -396,9 +396,7 @@ class Holdings:
     def second_runs(self, intent: AnyRecord, tickets: Iterable[AnyRecord]) -> tuple[AnyRecord, ...]:
         """Intents of other runs under a ticket that an intent is under, where that ticket is for one run alone."""
         others = [found for i in self.launches.others(intent) if (found := self.get(i)) is not None]
-        return tuple(
-            other for other in others if any(is_second_run(intent, other, each) for each in tickets)
-        )
+        return tuple(other for other in others if any(is_second_run(intent, other, each) for each in tickets))
 
     def _claims(self, slot: Slot) -> set[bytes]:
         """The promoted actuations of a slot. The store is asked once, and again where the slot was forgotten."""

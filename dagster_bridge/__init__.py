@@ -9,6 +9,7 @@ from __future__ import annotations
 
 # First: it says what to install where Dagster is missing.
 import comity.dagster_bridge.dagster_presence  # noqa: F401  # pyright: ignore[reportUnusedImport]
+from comity.dagster_bridge.coordinator import GovernedRunCoordinator
 from comity.dagster_bridge.failures import (
     GovernanceFailure,
     InputMissing,
@@ -20,12 +21,15 @@ from comity.dagster_bridge.failures import (
 )
 from comity.dagster_bridge.files_io_manager import GovernedFilesIOManager
 from comity.dagster_bridge.govern import govern
+from comity.dagster_bridge.launcher import GovernedRunLauncher
 from comity.dagster_bridge.partners import partner_assets
 from comity.dagster_bridge.requester import Requester, TicketFacts
 
 __all__ = [
     "GovernanceFailure",
     "GovernedFilesIOManager",
+    "GovernedRunCoordinator",
+    "GovernedRunLauncher",
     "InputMissing",
     "NodeUnavailable",
     "ReadRefused",

@@ -11,10 +11,11 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol, TypeAlias, cast
 
 import dagster as dg
 from dagster._core.definitions.assets.definition.cacheable_assets_definition import CacheableAssetsDefinition
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 from dagster._core.definitions.decorators.op_decorator import DecoratedOpFunction
 from dagster._core.definitions.partitions.context import partition_loading_context
 from dagster._core.definitions.target import AutomationTarget
@@ -26,11 +27,15 @@ from comity.protocol.errors import ConfigError
 
 __all__ = [
     "DAGSTER_VERSIONS",
+    "AssetGraph",
     "DagsterInvariantViolationError",
     "DecoratedOpFunction",
     "StepExecutionContext",
     "partition_loading_context",
 ]
+
+AssetGraph: TypeAlias = BaseAssetGraph[Any]
+"""The graph of a running job's assets, or that of a code location as other processes see it."""
 
 DAGSTER_VERSIONS: Final = ((1, 12), (1, 14))
 """From the first, below the second: as `comity[dagster]` asks for."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import dagster as dg
 from pydantic import Field
 
+from comity.dagster_bridge.asset_facts import ASSET_KEY, asset_name
 from comity.dagster_bridge.dagster_internals import (
     DagsterInvariantViolationError,
     StepExecutionContext,
@@ -45,7 +46,6 @@ from comity.dagster_bridge.files import (
 from comity.dagster_bridge.gate import HOME_VARIABLE, Gate
 from comity.dagster_bridge.governed_assets import read_governed_assets
 from comity.dagster_bridge.governed_step import BOUND, CONTENT, GovernedStep
-from comity.dagster_bridge.step_facts import ASSET_KEY, asset_name
 from comity.dagster_bridge.table_formats import FORMATS, MEDIA_TYPES, Format, UnwritableError
 from comity.dagster_bridge.verified_read import Found, InputAsset, Reader, decoded_sidecar
 from comity.node.client import (

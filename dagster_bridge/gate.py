@@ -272,7 +272,8 @@ class Gate:
             revision=options.revision,
             purpose=options.purpose,
             credential=requester.credential if requester is not None else "",
-            ticket=self._ticket(requester, facts) if requester is not None else "",
+            ticket=self._ticket(requester, facts) if requester is not None else facts.ticket,
+            continues=facts.continues,
             context=measure_context(options.code),
             wait_s=min(options.wait_max_s, WAIT_SLICE_S),
         )

@@ -20,6 +20,7 @@ from comity.dagster_bridge.dagster_internals import (
     place_reporting_gate,
 )
 from comity.dagster_bridge.gate import HOME_VARIABLE, Gate, GateOptions
+from comity.dagster_bridge.gate_facts import GateFacts, announce
 from comity.dagster_bridge.governed_step import Choice, Unbound
 from comity.dagster_bridge.measurement import code_root as root_of
 from comity.dagster_bridge.measurement import measure_code, measure_context
@@ -97,7 +98,20 @@ def govern(  # noqa: PLR0913  # every option has a default; nobody gives them by
         )
     )
     _place(definitions, gate)
+    announce(definitions, _facts(gate))
     return definitions
+
+
+def _facts(gate: Gate) -> GateFacts:
+    options = gate.options
+    return GateFacts(
+        code=options.code.digest,
+        context=measure_context(options.code),
+        purpose=options.purpose,
+        location=options.location,
+        revision=options.revision,
+        asks_at_step=options.requester is not None,
+    )
 
 
 def _check_definitions(definitions: object) -> None:

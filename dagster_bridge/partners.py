@@ -15,6 +15,7 @@ from typing import Any, Final
 import dagster as dg
 import msgspec
 
+from comity.dagster_bridge.asset_facts import ASSET_KEY, COLUMN_SCHEMA
 from comity.dagster_bridge.failures import term_values
 from comity.dagster_bridge.files import (
     SIDECAR_BYTES_MAX,
@@ -25,7 +26,6 @@ from comity.dagster_bridge.files import (
 )
 from comity.dagster_bridge.gate import HOME_VARIABLE
 from comity.dagster_bridge.governed_assets import read_governed_assets
-from comity.dagster_bridge.step_facts import ASSET_KEY, COLUMN_SCHEMA
 from comity.dagster_bridge.table_formats import FORMATS
 from comity.node.client import NodeClient, NodeError, NodeUnreachableError, PartnerAsset, ReadForm
 from comity.protocol.errors import ConfigError

@@ -6,27 +6,20 @@ name of the outermost node, so the node sees one intent.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import dagster as dg
 
-from comity.dagster_bridge.dagster_internals import (
-    StepExecutionContext,
-    location_of,
-    partition_loading_context,
-)
+from comity.dagster_bridge.asset_facts import asset_name, inputs_read, outputs_made, require_few
+from comity.dagster_bridge.dagster_internals import StepExecutionContext, location_of
 from comity.node.client import InputForm, OutputForm
-from comity.protocol.errors import ConfigError
-from comity.protocol.limits import ITEMS_MAX
 
-ASSET_KEY: Final = "comity/asset"
-"""Metadata of an external asset that is a partner's: its whole id, `<member>/<path>`."""
-COLUMN_SCHEMA: Final = "dagster/column_schema"
-
-INPUTS_MAX: Final = ITEMS_MAX
-"""Asset partitions that one step reads: as many as an intent can make."""
+TICKET_TAG: Final = "comity/ticket"
+"""Tag of a run: a signed launch ticket, base64."""
+CONTINUES_TAG: Final = "comity/continues"
+"""Tag of a run that makes what may be made of another one: that run's id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +37,15 @@ class StepFacts:
     """Every asset that the outputs come from, however far up."""
     run_assets: tuple[str, ...]
     """What the whole run is to make."""
+    ticket: str
+    """The launch ticket in the run's tags, base64. The tag is no evidence; what is signed in it is."""
+    continues: str
+    """The run in whose place this one goes on, by its tags. The node looks whether the run's id is such a one."""
 
     @property
     def concerned(self) -> frozenset[str]:
         """Every asset that could make this step governed."""
         return self.origins | {output.asset for output in self.outputs} | {each.asset for each in self.inputs}
-
-
-def asset_name(key: dg.AssetKey, metadata: Mapping[str, Any]) -> str:
-    """The id of an asset: what its metadata says for a partner's, else its key's path.
-
-    Raises:
-        ConfigError: the metadata names no asset.
-    """
-    named = metadata.get(ASSET_KEY)
-    if named is None:
-        return "/".join(key.path)
-    text = named.value if isinstance(named, dg.TextMetadataValue) else named
-    if not isinstance(text, str) or "/" not in text:
-        raise ConfigError(f"{ASSET_KEY} of {key.to_user_string()} is {text!r}, not `<member>/<path>`")
-    return text
 
 
 def step_facts(context: StepExecutionContext) -> StepFacts:
@@ -75,11 +57,7 @@ def step_facts(context: StepExecutionContext) -> StepFacts:
     public = dg.OpExecutionContext(context)
     made = _made(context)
     partitions = tuple(str(key) for key in public.partition_keys) if context.has_partitions else ()
-    if len(made) * max(1, len(partitions)) > ITEMS_MAX:
-        raise ConfigError(
-            f"step {context.step.key} makes {len(partitions)} partitions of {len(made)} assets at once where"
-            f" at most {ITEMS_MAX} may be asked for: run it in smaller ranges"
-        )
+    require_few(f"step {context.step.key}", len(made), len(partitions))
     graph = context.job_def.asset_layer.asset_graph
     origins = {origin for key in made for origin in graph.get_ancestor_asset_keys(key)}
     read = _read(context, made)
@@ -90,7 +68,14 @@ def step_facts(context: StepExecutionContext) -> StepFacts:
         unit=context.node_handle.root.name if assets_def is not None else context.step.key,
         location=location_of(context),
         outputs=tuple(_outputs(context, made, partitions)),
-        inputs=_inputs(context, made, read, partitions),
+        inputs=inputs_read(
+            f"step {context.step.key}",
+            graph,
+            context.instance,
+            made,
+            {key: _name(context, key) for key in read},
+            partitions,
+        ),
         checks=tuple(
             sorted(
                 f"{_name(context, check.asset_key)}:{check.name}"
@@ -99,6 +84,8 @@ def step_facts(context: StepExecutionContext) -> StepFacts:
         ),
         origins=frozenset(_name(context, key) for key in origins | read),
         run_assets=tuple(sorted(_name(context, key) for key in _run_assets(context))),
+        ticket=context.dagster_run.tags.get(TICKET_TAG, ""),
+        continues=context.dagster_run.tags.get(CONTINUES_TAG, ""),
     )
 
 
@@ -162,42 +149,11 @@ def _read(context: StepExecutionContext, made: Iterable[dg.AssetKey]) -> set[dg.
 def _outputs(
     context: StepExecutionContext, made: Iterable[dg.AssetKey], partitions: tuple[str, ...]
 ) -> Iterator[OutputForm]:
-    for key in made:
-        node = context.job_def.asset_layer.get(key)
-        columns = _declared_columns(node.metadata)
-        name = _name(context, key)
-        for partition in partitions if node.partitions_def is not None and partitions else ("",):
-            yield OutputForm(asset=name, partition=partition, columns=columns)
-
-
-def _inputs(
-    context: StepExecutionContext,
-    made: tuple[dg.AssetKey, ...],
-    read: set[dg.AssetKey],
-    partitions: tuple[str, ...],
-) -> tuple[InputForm, ...]:
-    graph = context.job_def.asset_layer.asset_graph
-    found: set[tuple[str, str]] = set()
-    with partition_loading_context(dynamic_partitions_store=context.instance):
-        for key in read:
-            name = _name(context, key)
-            if not graph.has(key) or graph.get(key).partitions_def is None:
-                found.add((name, ""))
-                continue
-            for child in made:
-                if key not in graph.get(child).parent_keys:
-                    continue
-                for partition in partitions if graph.get(child).partitions_def is not None else (None,):
-                    mapped = graph.get_parent_partition_keys_for_child(partition, key, child)
-                    found.update((name, str(each)) for each in mapped.partitions_subset.get_partition_keys())
-                    if len(found) > INPUTS_MAX:
-                        raise ConfigError(
-                            f"step {context.step.key} reads more than {INPUTS_MAX} partitions at once:"
-                            " run it in smaller ranges"
-                        )
-            if not made:
-                found.update((name, each) for each in partitions or ("",))
-    return tuple(InputForm(asset=name, partition=partition) for name, partition in sorted(found))
+    nodes = ((key, context.job_def.asset_layer.get(key)) for key in made)
+    return outputs_made(
+        ((_name(context, key), node.metadata, node.partitions_def is not None) for key, node in nodes),
+        partitions,
+    )
 
 
 def _run_assets(context: StepExecutionContext) -> Iterable[dg.AssetKey]:
@@ -207,12 +163,3 @@ def _run_assets(context: StepExecutionContext) -> Iterable[dg.AssetKey]:
 def _name(context: StepExecutionContext, key: dg.AssetKey) -> str:
     layer = context.job_def.asset_layer
     return asset_name(key, layer.get(key).metadata if layer.has(key) else {})
-
-
-def _declared_columns(metadata: Mapping[str, Any]) -> list[str] | None:
-    declared = metadata.get(COLUMN_SCHEMA)
-    schema = declared.schema if isinstance(declared, dg.TableSchemaMetadataValue) else declared
-    if not isinstance(schema, dg.TableSchema):
-        return None
-    # A schema without columns declares none: it must not read as a table that has none to protect.
-    return [column.name for column in schema.columns] or None

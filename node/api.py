@@ -22,7 +22,17 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from comity import __version__
-from comity.node import ancestry, api_steps, api_why, owner_words, revocations, views, work, workings
+from comity.node import (
+    ancestry,
+    api_launches,
+    api_steps,
+    api_why,
+    owner_words,
+    revocations,
+    views,
+    work,
+    workings,
+)
 from comity.node.api_access import Doorkeeper
 from comity.node.api_metrics import metrics_routes
 from comity.node.attendance import Seen
@@ -158,6 +168,8 @@ def _bridge(service: Service, surroundings: Surroundings) -> APIRouter:
     @router.post("/reads", response_model=ReadAnswer, summary="Whether an input's bytes may be used")
     async def read(form: ReadForm) -> Response:
         return json_answer(await api_steps.read(service, form))
+
+    api_launches.add_routes(router, service, config)
 
     @router.post("/starts", response_model=StartAnswer, summary="Begin the work on one output")
     async def start(form: StartForm) -> Response:

@@ -18,18 +18,26 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar
 import msgspec
 
 from comity.node.forms import (
+    LAUNCHED_LATER_MAX,
+    LAUNCHED_STEPS_MAX,
+    RUNS_ASKED_MAX,
     ActuationAnswer,
     ActuationForm,
     ContextForm,
     ExplainAnswer,
     GovernanceForm,
     InputForm,
+    LaunchAnswer,
+    LaunchedStep,
+    LaunchForm,
     OutputForm,
     PartnerAsset,
     PermittedOutput,
     Problem,
     ReadAnswer,
     ReadForm,
+    RunStanding,
+    StandingsForm,
     StartAnswer,
     StartForm,
     StepAnswer,
@@ -38,10 +46,15 @@ from comity.node.forms import (
     TermForm,
     WithheldForm,
 )
+from comity.node.run_names import CONTINUATIONS_MAX, continuation_of, continues
 from comity.protocol.errors import ComityError, ConfigError
 from comity.protocol.limits import BUNDLE_BYTES_MAX
 
 __all__ = [
+    "CONTINUATIONS_MAX",
+    "LAUNCHED_LATER_MAX",
+    "LAUNCHED_STEPS_MAX",
+    "RUNS_ASKED_MAX",
     "ActuationAnswer",
     "ActuationForm",
     "AnswerInvalidError",
@@ -50,6 +63,9 @@ __all__ = [
     "FormInvalidError",
     "GovernanceForm",
     "InputForm",
+    "LaunchAnswer",
+    "LaunchForm",
+    "LaunchedStep",
     "NoQuorumError",
     "NodeClient",
     "NodeError",
@@ -66,6 +82,8 @@ __all__ = [
     "ReadAnswer",
     "ReadForm",
     "RoleForbiddenError",
+    "RunStanding",
+    "StandingsForm",
     "StartAnswer",
     "StartForm",
     "StepAnswer",
@@ -74,6 +92,8 @@ __all__ = [
     "TermForm",
     "TokenWrongError",
     "WithheldForm",
+    "continuation_of",
+    "continues",
 ]
 
 Role: TypeAlias = Literal["bridge", "operator", "reader"]
@@ -299,6 +319,14 @@ class NodeClient:
     def read(self, form: ReadForm) -> ReadAnswer:
         """Have an input's bytes verified before they are deserialised."""
         return self._post("/v1/reads", form, ReadAnswer)
+
+    def launch(self, form: LaunchForm) -> LaunchAnswer:
+        """Ask for what can be decided of a run before it is launched. Waits up to `form.wait_s` for decisions."""
+        return self._post("/v1/launches", form, LaunchAnswer, wait_s=form.wait_s)
+
+    def standings(self, form: StandingsForm) -> list[RunStanding]:
+        """Where runs stand that are held."""
+        return self._post("/v1/launches/standings", form, list[RunStanding])
 
     def start(self, form: StartForm) -> StartAnswer:
         """Begin the work on one output. Raises `NotPermittedError` where the permit no longer allows it."""

@@ -116,9 +116,7 @@ class Core:
         self.clock = clock
         self.outbox: list[Outgoing] = []
         self._untold = False
-        self.holdings = Holdings(
-            engine, self._load, self._load_about, self._load_slot, self._load_launches
-        )
+        self.holdings = Holdings(engine, self._load, self._load_about, self._load_slot, self._load_launches)
         for number, record in enumerate(epochs):
             # A genesis is waited for by nobody: without it there is nothing to begin with.
             self.holdings.adopt(record, clock.now() if number else None)

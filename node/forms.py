@@ -8,12 +8,20 @@ bytes are standard base64.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 ParameterForm: TypeAlias = int | str
 ModeForm: TypeAlias = Literal["execute", "restrict", "defer", "refuse"]
 StepOutcome: TypeAlias = Literal["execute", "restrict", "defer", "refuse", "held", "ungoverned"]
 """`ungoverned`: no policy speaks of the step. `held`: no quorum in reach; the node goes on by itself."""
+
+
+LAUNCHED_STEPS_MAX: Final = 256
+"""Steps of one launch that are asked for; the others ask when they begin."""
+LAUNCHED_LATER_MAX: Final = 64
+"""Steps of one launch that are explained: each costs one judgement."""
+RUNS_ASKED_MAX: Final = 256
+"""Held runs of one question: a page of an orchestrator's queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +134,71 @@ class StepAnswer:
     """Member to mode, or to `silent`, for the newest ask."""
     governed_inputs: list[str] | None = None
     """Whole ids of the inputs whose bytes are verified before use; None, where the node does not say: all."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchedStep:
+    """One unit of work of a run that is to be launched: what of a `StepForm` differs between the steps of a run."""
+
+    step: str
+    outputs: list[OutputForm]
+    inputs: list[InputForm] = field(default_factory=list[InputForm])
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchForm:
+    """A run that is to be launched.
+
+    `steps` are those whose inputs are all there: their intents are filed, as if each step had submitted its own, which
+    finds it again. `later` are those that read what the run itself makes: they cannot be asked for yet, and are
+    explained, each with the inputs that reach it from outside of the run.
+    """
+
+    orchestrator: str
+    run: str
+    job: str
+    code: str
+    steps: list[LaunchedStep]
+    later: list[LaunchedStep] = field(default_factory=list[LaunchedStep])
+    location: str = ""
+    revision: str = ""
+    purpose: str = ""
+    credential: str = ""
+    ticket: str = ""
+    context: ContextForm | None = None
+    continues: str = ""
+    recurring: bool = False
+    """Nobody started it: a schedule, a sensor or a condition. What was refused is not asked for again at once."""
+    wait_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchAnswer:
+    """Where the steps of a run stand: `steps` and `later` in the order of the form."""
+
+    steps: list[StepAnswer]
+    later: list[ExplainAnswer] = field(default_factory=list["ExplainAnswer"])
+
+
+@dataclass(frozen=True, slots=True)
+class RunStanding:
+    """Where a run stands that was not launched yet.
+
+    `standing`: `waits` where an intent of it is undecided, `decided` where none is, `unknown` where the node has no
+    intent of it.
+    """
+
+    run: str
+    standing: Literal["waits", "decided", "unknown"]
+    steps: dict[str, StepAnswer] = field(default_factory=dict[str, StepAnswer])
+    """By the step's name: the newest intent of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class StandingsForm:
+    """Runs that are held: at most `RUNS_ASKED_MAX`."""
+
+    runs: list[str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ AnyRecord: TypeAlias = VerifiedRecord[Any]
 TicketOfMember: TypeAlias = tuple[str, bytes]
 """The member whose intents are under a ticket, and the ticket's id."""
 
+
 def ticket_named(record: AnyRecord) -> bytes | None:
     """The id of the launch ticket that an intent is under; None for one that names none, and for other kinds."""
     if not isinstance(record.body, Intent) or len(record.header.subject) != 1:

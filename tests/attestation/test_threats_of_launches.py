@@ -1,4 +1,4 @@
-"""A launch ticket that names no run is for one: whoever tries a second run with it is refused by all who saw the first."""
+"""A launch ticket that names no run is for one: a second run with it is refused by all who saw the first."""
 
 from __future__ import annotations
 
@@ -102,7 +102,10 @@ def test_a_ticket_that_names_its_run_is_measured_by_that_alone() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(order=st.permutations(range(6)), forgotten=st.booleans())
-def test_whatever_came_first_every_later_run_is_known_to_be_another(order: list[int], forgotten: bool) -> None:
+def test_whatever_came_first_every_later_run_is_known_to_be_another(
+    order: list[int],
+    forgotten: bool,  # noqa: FBT001  drawn, not passed by anybody
+) -> None:
     """Also after a restart, from no more than what was told to be kept."""
     world, north = with_operator()
     ticket = one_use(north)

@@ -231,7 +231,7 @@ async def test_a_ticket_used_for_a_second_run(place: Path) -> None:
 
 async def test_a_ticket_for_one_run_used_for_a_second(place: Path) -> None:
     """One that names no run is for the first that comes with it, whatever its id."""
-    async with two(place) as (north, south):
+    async with two(place) as (north, _):
         wish = Wish("operator/ana", "person", ("data-steward",), assets=("**",))
         path, credential = await with_person(north, wish.subject, wish)
         record = (await north.ask(lambda client: client.record(credential), "reader"))["record"]

@@ -24,17 +24,22 @@ from comity.node.forms import (
     ActuationAnswer,
     ActuationForm,
     ExplainAnswer,
+    LaunchAnswer,
+    LaunchForm,
     PartnerAsset,
     PermittedOutput,
     Problem,
     ReadAnswer,
     ReadForm,
+    RunStanding,
+    StandingsForm,
     StartAnswer,
     StartForm,
     StepAnswer,
     StepForm,
     TermForm,
 )
+from comity.node.launches import step_form
 
 MEMBER = "clinic-north.example"
 TOKEN = "bridge-token-of-the-fake"
@@ -134,6 +139,8 @@ class FakeNode:
     raw: bytes | None = None
     """An answer to everything, instead of a right one."""
     status: int = 200
+    runs: dict[str, dict[str, StepForm]] = field(default_factory=dict)
+    """The steps of every run that was asked for before its launch."""
     _forms: dict[str, StepForm] = field(default_factory=dict)
 
     @property
@@ -147,6 +154,10 @@ class FakeNode:
     @property
     def steps(self) -> list[StepForm]:
         return self.said("/v1/steps", StepForm)
+
+    @property
+    def launches(self) -> list[LaunchForm]:
+        return self.said("/v1/launches", LaunchForm)
 
     @property
     def actuations(self) -> list[ActuationForm]:
@@ -187,6 +198,8 @@ class FakeNode:
         routes: dict[str, tuple[type, Callable[[Any], object]]] = {
             "/v1/steps": (StepForm, self._step),
             "/v1/explanations": (StepForm, self._explain),
+            "/v1/launches": (LaunchForm, self._launch),
+            "/v1/launches/standings": (StandingsForm, self._standings),
             "/v1/starts": (StartForm, self._start),
             "/v1/actuations": (ActuationForm, self._actuate),
             "/v1/reads": (ReadForm, self._read),
@@ -208,6 +221,20 @@ class FakeNode:
         answer = self._decide(form)
         self._forms[answer.intent] = form
         return answer
+
+    def _launch(self, form: LaunchForm) -> LaunchAnswer:
+        now = [step_form(form, unit) for unit in form.steps]
+        self.runs.setdefault(form.continues or form.run, {}).update({each.step: each for each in now})
+        later = [self._explain(step_form(form, unit)) for unit in form.later]
+        return LaunchAnswer([self._step(each) for each in now], later)
+
+    def _standings(self, form: StandingsForm) -> list[RunStanding]:
+        found: list[RunStanding] = []
+        for run in form.runs:
+            steps = {name: self._decide(each) for name, each in self.runs.get(run, {}).items()}
+            waits = any(said.outcome in ("defer", "held") for said in steps.values())
+            found.append(RunStanding(run, "waits" if waits else "decided" if steps else "unknown", steps))
+        return found
 
     def _explain(self, form: StepForm) -> ExplainAnswer:
         answer = self._decide(form)
