@@ -30,6 +30,8 @@ LAUNCH_TAG: Final = "comity/launch"
 NARROWED_TAG: Final = "comity/narrowed_to"
 """The runs that make what was permitted of this one."""
 
+_CAUSE_COLUMNS: Final = ("step", "outcome", "code", "rule", "meaning")
+
 TAG_CHARACTERS_MAX: Final = 1_024
 """Of a tag: what a list of runs can show, and more."""
 ROWS_MAX: Final = 512
@@ -90,7 +92,7 @@ def table_of(decision: Decision) -> Metadata:
         metadata["comity/votes"] = _table(("step", "member", "vote"), votes)
     causes = list(_causes(decision))
     if causes:
-        metadata["comity/table"] = _table(("step", "outcome", "code", "rule", "meaning"), causes)
+        metadata["comity/table"] = _table(_CAUSE_COLUMNS, causes)
     return metadata
 
 
@@ -108,19 +110,15 @@ def _causes(decision: Decision) -> Iterable[dict[str, str]]:
     for each in decision.said:
         outcome = f"{each.answer.outcome} (foreseen)" if each.foreseen else each.answer.outcome
         terms = [*each.answer.causes, *(t for t in each.answer.needs if t not in each.answer.causes)]
-        for term in terms or [TermForm("none")]:
+        for term in terms:
             yield _row(each.unit, outcome, term)
+        if not terms:
+            yield _row(each.unit, outcome, None)
 
 
-def _row(step: str, outcome: str, term: TermForm) -> dict[str, str]:
-    none = term.code == "none"
-    return {
-        "step": step,
-        "outcome": outcome,
-        "code": "" if none else term.code,
-        "rule": term.rule,
-        "meaning": "" if none else _words(term),
-    }
+def _row(step: str, outcome: str, term: TermForm | None) -> dict[str, str]:
+    said = ("", "", "") if term is None else (term.code, term.rule, _words(term))
+    return dict(zip(_CAUSE_COLUMNS, (step, outcome, *said), strict=True))
 
 
 def _table(columns: tuple[str, ...], rows: list[dict[str, str]]) -> dg.MetadataValue[Any]:

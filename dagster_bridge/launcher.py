@@ -280,7 +280,11 @@ class GovernedRunLauncher(RunLauncher[Any], ConfigurableClass):
         if gate is None:
             if governed is None:
                 return _Asked(
-                    held(TermForm("governance_missing", message="the node has not said yet what is governed"))
+                    held(
+                        TermForm(
+                            "governed_list_missing", message="the node has not said yet what is governed"
+                        )
+                    )
                 )
             what = "definitions that make governed assets are passed through govern(): these are not"
             return _Asked(refused(TermForm("definitions_not_governed", message=what)))

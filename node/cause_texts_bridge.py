@@ -62,6 +62,14 @@ PAGES: Final[tuple[CausePage, ...]] = (
         related="output_not_bound",
     ),
     _bridge(
+        "governed_list_missing",
+        "The node has not written down yet what is governed, and these definitions were not given to govern(). The"
+        " run is held until it is known.",
+        "the operator of the node",
+        "Start the node, and wait until it has the policies of its epoch.",
+        related="governance_missing definitions_not_governed",
+    ),
+    _bridge(
         "facts_invalid",
         "The step cannot be described to the node: a name is no asset's, for instance.",
         _ASSET,

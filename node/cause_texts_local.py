@@ -339,6 +339,15 @@ PAGES: Final[tuple[CausePage, ...]] = (
         related="form_invalid",
     ),
     _node(
+        "refused_before",
+        "An equal step was refused before, in a run that nobody started by hand. Until `until`, or until governance"
+        " changes, nobody is asked again: the answer is that of the earlier intent.",
+        "who wrote the schedule or the sensor",
+        "Mend what it was refused for, or stop the schedule. Launched by hand, it is asked for at once.",
+        "comity why RUN",
+        related="intent_expired",
+    ),
+    _node(
         "record_refused",
         "A record that was handed in does not verify.",
         "the author of the record",

@@ -18,6 +18,7 @@ from comity.node import (
     cli_dev,
     cli_doctor,
     cli_intent,
+    cli_launch,
     cli_lineage,
     cli_node,
     cli_policy,
@@ -67,6 +68,7 @@ app.add_typer(cli_publish.record)
 app.add_typer(cli_lineage.app)
 cli_approve.register(app)
 cli_dev.register(app)
+cli_launch.register(app)
 cli_lineage.register(app)
 cli_why.register(app)
 

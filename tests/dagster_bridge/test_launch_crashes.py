@@ -104,7 +104,7 @@ def held_and_released(node: FakeNode) -> list[str]:
     return ["a"]
 
 
-ENDS = {
+ENDS: dict[Scenario, set[tuple[str, int]]] = {
     permitted: {("STARTING", 1), ("FAILURE", 0), ("FAILURE", 1)},
     refused_whole: {("FAILURE", 0)},
     # The run of the permitted part may have been handed over as the process ended: then that one failed.

@@ -50,35 +50,45 @@ FORMS: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         {},
     ),
     "asset with declared columns": (
-        "schema = dg.TableSchema([dg.TableColumn('one'), dg.TableColumn('two')])\n"
-        "@dg.asset(metadata={'dagster/column_schema': schema})\ndef x(): return 1\nmade = [x]",
+        (
+            "schema = dg.TableSchema([dg.TableColumn('one'), dg.TableColumn('two')])\n"
+            "@dg.asset(metadata={'dagster/column_schema': schema})\ndef x(): return 1\nmade = [x]"
+        ),
         ["x"],
         {},
     ),
     "multi asset": (
-        "@dg.multi_asset(specs=[dg.AssetSpec('l', deps=[source]), dg.AssetSpec('r')])\n"
-        "def x():\n    yield dg.MaterializeResult('l')\n    yield dg.MaterializeResult('r')\nmade = [source, x]",
+        (
+            "@dg.multi_asset(specs=[dg.AssetSpec('l', deps=[source]), dg.AssetSpec('r')])\n"
+            "def x():\n    yield dg.MaterializeResult('l')\n    yield dg.MaterializeResult('r')\nmade = [source, x]"
+        ),
         ["l", "r"],
         {},
     ),
     "part of a multi asset": (
-        "@dg.multi_asset(specs=[dg.AssetSpec('l', deps=[source], skippable=True),"
-        " dg.AssetSpec('r', skippable=True)], can_subset=True)\n"
-        "def x(context):\n    for key in context.selected_asset_keys: yield dg.MaterializeResult(key)\n"
-        "made = [source, x]",
+        (
+            "@dg.multi_asset(specs=[dg.AssetSpec('l', deps=[source], skippable=True),"
+            " dg.AssetSpec('r', skippable=True)], can_subset=True)\n"
+            "def x(context):\n    for key in context.selected_asset_keys: yield dg.MaterializeResult(key)\n"
+            "made = [source, x]"
+        ),
         ["r"],
         {},
     ),
     "graph asset": (
-        "@dg.op\ndef one(value): return value\n@dg.op\ndef two(value): return value\n"
-        "@dg.graph_asset\ndef x(source): return two(one(source))\nmade = [source, x]",
+        (
+            "@dg.op\ndef one(value): return value\n@dg.op\ndef two(value): return value\n"
+            "@dg.graph_asset\ndef x(source): return two(one(source))\nmade = [source, x]"
+        ),
         ["x"],
         {},
     ),
     "graph multi asset": (
-        "@dg.op(out={'l': dg.Out(), 'r': dg.Out()})\ndef both():\n"
-        "    yield dg.Output(1, 'l')\n    yield dg.Output(1, 'r')\n"
-        "@dg.graph_multi_asset(outs={'l': dg.AssetOut(), 'r': dg.AssetOut()})\ndef x(): return both()\nmade = [x]",
+        (
+            "@dg.op(out={'l': dg.Out(), 'r': dg.Out()})\ndef both():\n"
+            "    yield dg.Output(1, 'l')\n    yield dg.Output(1, 'r')\n"
+            "@dg.graph_multi_asset(outs={'l': dg.AssetOut(), 'r': dg.AssetOut()})\ndef x(): return both()\nmade = [x]"
+        ),
         ["l", "r"],
         {},
     ),
@@ -88,28 +98,36 @@ FORMS: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         {"partition": "tue"},
     ),
     "partition that reads the same of another": (
-        "@dg.asset(partitions_def=days)\ndef up(): return 1\n"
-        "@dg.asset(partitions_def=days, deps=[up])\ndef x(): return 1\nmade = [up, x]",
+        (
+            "@dg.asset(partitions_def=days)\ndef up(): return 1\n"
+            "@dg.asset(partitions_def=days, deps=[up])\ndef x(): return 1\nmade = [up, x]"
+        ),
         ["x"],
         {"partition": "tue"},
     ),
     "partition that reads all of another": (
-        "@dg.asset(partitions_def=days)\ndef up(): return 1\n"
-        "@dg.asset(deps=[dg.AssetDep(up, partition_mapping=dg.AllPartitionMapping())])\ndef x(): return 1\n"
-        "made = [up, x]",
+        (
+            "@dg.asset(partitions_def=days)\ndef up(): return 1\n"
+            "@dg.asset(deps=[dg.AssetDep(up, partition_mapping=dg.AllPartitionMapping())])\ndef x(): return 1\n"
+            "made = [up, x]"
+        ),
         ["x"],
         {},
     ),
     "day that reads the day before": (
-        "@dg.asset(partitions_def=hours, deps=[dg.AssetDep('x',"
-        " partition_mapping=dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1))])\n"
-        "def x(): return 1\nmade = [x]",
+        (
+            "@dg.asset(partitions_def=hours, deps=[dg.AssetDep('x',"
+            " partition_mapping=dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1))])\n"
+            "def x(): return 1\nmade = [x]"
+        ),
         ["x"],
         {"partition": "2026-01-03"},
     ),
     "range of partitions": (
-        "@dg.asset(partitions_def=days, backfill_policy=dg.BackfillPolicy.single_run())\n"
-        "def x(): ...\nmade = [x]",
+        (
+            "@dg.asset(partitions_def=days, backfill_policy=dg.BackfillPolicy.single_run())\n"
+            "def x(): ...\nmade = [x]"
+        ),
         ["x"],
         {"partition": "mon", "last": "tue"},
     ),
@@ -124,8 +142,10 @@ FORMS: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         {"partition": "p-17"},
     ),
     "asset with a check": (
-        "@dg.asset(check_specs=[dg.AssetCheckSpec('good', asset='x')])\n"
-        "def x():\n    yield dg.Output(1)\n    yield dg.AssetCheckResult(passed=True)\nmade = [x]",
+        (
+            "@dg.asset(check_specs=[dg.AssetCheckSpec('good', asset='x')])\n"
+            "def x():\n    yield dg.Output(1)\n    yield dg.AssetCheckResult(passed=True)\nmade = [x]"
+        ),
         ["x"],
         {},
     ),

@@ -199,7 +199,7 @@ def test_needs_that_change_are_told_while_a_run_waits(tmp_path: Path, node: Fake
 
 def test_a_refused_run_fails_with_its_causes_and_is_not_tried_again(tmp_path: Path, node: FakeNode) -> None:
     node.decisions["a"] = refused
-    retries = {"run_retries": {"enabled": True, "max_retries": 3}}
+    retries: dict[str, Any] = {"run_retries": {"enabled": True, "max_retries": 3}}
     with launching(tmp_path, node, **retries) as made:
         run = made.submit("a")
         made.turn()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from comity.node.client import (
     LaunchAnswer,
     LaunchedStep,
     LaunchForm,
+    NodeClient,
     OutputForm,
     RunStanding,
     StandingsForm,
@@ -63,7 +65,8 @@ async def test_a_step_finds_the_permit_that_its_launch_has_obtained(place: Path)
         for name, asked in zip(("plain/a", "plain/b"), answer.steps, strict=False):
             found = await submit(house, step(name))
             assert (found.intent, found.permit) == (asked.intent, asked.permit)
-            await house.ask(lambda client, i=found.intent, n=name: client.start(StartForm(i, f"{NORTH}/{n}")))
+            begin = StartForm(found.intent, f"{NORTH}/{name}")
+            await house.ask(partial(NodeClient.start, form=begin))
         intents = await house.ask(lambda client: client.intents(), "reader")
         assert len(intents) == 2
 

