@@ -24,6 +24,7 @@ from comity.dagster_bridge.govern import govern
 from comity.dagster_bridge.launcher import GovernedRunLauncher
 from comity.dagster_bridge.partners import partner_assets
 from comity.dagster_bridge.requester import Requester, TicketFacts
+from comity.dagster_bridge.storage import WrittenFile
 
 __all__ = [
     "GovernanceFailure",
@@ -38,6 +39,7 @@ __all__ = [
     "StepRefused",
     "TicketFacts",
     "WriteRefused",
+    "WrittenFile",
     "govern",
     "partner_assets",
 ]

@@ -132,10 +132,7 @@ def inner_launcher(module: str, class_name: str, config: Mapping[str, Any]) -> R
     """
     # Every JSON is YAML, which Dagster keeps configuration in.
     data = ConfigurableClassData(module, class_name, json.dumps(dict(config)))
-    made: object = data.rehydrate(as_type=cast("type[RunLauncher[Any]]", RunLauncher))
-    if not isinstance(made, RunLauncher):
-        raise TypeError(f"{module}.{class_name} is no run launcher")
-    return made
+    return data.rehydrate(as_type=cast("type[RunLauncher[Any]]", RunLauncher))
 
 
 def queued_runs(

@@ -4,6 +4,7 @@
     <exchange>/<member>/<asset path>[/partition=<partition>].<ending>     what partners see
     <file>.comity                                                         the sidecar: what vouches for it
     .next/<file>.<random>[.comity]                                        what is to take their place
+    .versions/<file>.<number>[.comity]                                    what was there before, as configured
 
 No part of an asset's key begins with `partition=`, so a partition and an asset below never share a file.
 
@@ -17,10 +18,12 @@ Nothing here trusts names or files that a partner made.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
 import secrets
+import shutil
 import stat
 import urllib.parse
 from collections.abc import Iterable, Sequence
@@ -35,6 +38,9 @@ SIDECAR_ENDING: Final = ".comity"
 PARTITION_PREFIX: Final = "partition="
 NEXT_FOLDER: Final = ".next"
 """In the folder of a file: what is to take its place. No part of an asset's key begins with a dot."""
+VERSIONS_FOLDER: Final = ".versions"
+"""In the folder of a file: the versions before it, numbered in the order in which they were replaced."""
+_NUMBER_DIGITS: Final = 12
 NEXT_MAX: Final = 16
 """Unfinished writes of one file that a read looks at: each is one crash between two lines of a program."""
 LEFT_OVER_S: Final = 86_400
@@ -76,10 +82,15 @@ class ReadFile:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A directory that assets are kept in. What is shared can be read by other users of the machine."""
+    """A directory that assets are kept in. What is shared can be read by other users of the machine.
+
+    Attributes:
+        versions: how many versions before the newest are kept of each file.
+    """
 
     root: Path
     shared: bool
+    versions: int = 0
 
     def path(self, asset: Sequence[str], partition: str, ending: str) -> Path:
         """The file of one partition of an asset.
@@ -142,6 +153,7 @@ class Place:
         try:
             for beside in unfinished(path, sidecars=True):
                 file = beside.with_name(beside.name.removesuffix(SIDECAR_ENDING))
+                self._keep(path)
                 for source, target in ((file, path), (beside, sidecar_of(path))):
                     with contextlib.suppress(FileNotFoundError):
                         source.replace(target)
@@ -151,6 +163,42 @@ class Place:
         except OSError as exc:
             raise FileError(f"{path} cannot be put in place: {exc.strerror}") from exc
         return moved
+
+    def _keep(self, path: Path) -> None:
+        """Keep what lies in a place that is about to be taken, as a pair of links, and so many pairs at most."""
+        sidecar = sidecar_of(path)
+        if not (self.versions and path.is_file() and sidecar.is_file()):
+            # Nothing vouches for it: it is no version.
+            return
+        folder = path.parent / VERSIONS_FOLDER
+        folder.mkdir(_SHARED_FOLDER if self.shared else _PRIVATE_FOLDER, exist_ok=True)
+        known = kept_versions(path)
+        number = int(known[-1].name.rpartition(".")[2]) if known else 0
+        # The newest may be this very one, where somebody ended between keeping it and replacing it.
+        number += 0 if known and path.samefile(known[-1]) else 1
+        kept = folder / f"{path.name}.{number:0{_NUMBER_DIGITS}d}"
+        for source, target in ((path, kept), (sidecar, sidecar_of(kept))):
+            _link(source, target)
+        for old in kept_versions(path)[: -self.versions]:
+            old.unlink(missing_ok=True)
+            sidecar_of(old).unlink(missing_ok=True)
+
+    def put_back(self, path: Path, digest: str) -> bool:
+        """Put a kept version with these bytes (SHA-256, hex) back in place, with its sidecar. Whether there is one.
+
+        Raises:
+            FileError: the disk refuses.
+        """
+        for version in reversed(kept_versions(path)):
+            file, sidecar = read_file(version), read_file(sidecar_of(version), SIDECAR_BYTES_MAX)
+            if file is None or sidecar is None or file.digest != digest:
+                continue
+            # As a new version is put in place: a crash in between is finished by whoever comes next.
+            beside = self.write_beside(path, file.data)
+            self.write(sidecar_of(beside), sidecar.data)
+            self.finish(path)
+            return True
+        return False
 
     def sweep(self, path: Path, now: float) -> None:
         """Take away unfinished bytes that nothing vouches for, if they are older than any write lasts."""
@@ -199,6 +247,31 @@ def unfinished(path: Path, *, sidecars: bool = False) -> list[Path]:
     except OSError as exc:
         raise FileError(f"{path.parent} cannot be read: {exc.strerror}") from exc
     return [beside for _, beside in sorted(found)]
+
+
+def _link(source: Path, target: Path) -> None:
+    """Let a file lie in a second place; as a copy, on file systems that have no links."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return
+    except OSError as exc:
+        if exc.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EXDEV):
+            raise
+        beside = target.with_name(f".{secrets.token_hex(16)}.partial")
+        shutil.copyfile(source, beside)
+        beside.replace(target)
+
+
+def kept_versions(path: Path) -> list[Path]:
+    """The versions before a file that are kept, the oldest first."""
+    wanted = re.compile(rf"{re.escape(path.name)}\.[0-9]{{{_NUMBER_DIGITS}}}")
+    try:
+        return sorted(
+            each for each in (path.parent / VERSIONS_FOLDER).iterdir() if wanted.fullmatch(each.name)
+        )
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def read_file(path: Path, bytes_max: int = FILE_BYTES_MAX) -> ReadFile | None:

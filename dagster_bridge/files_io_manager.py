@@ -7,11 +7,8 @@ them, and only then parses those very bytes.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -33,7 +30,6 @@ from comity.dagster_bridge.failures import (
     WriteRefused,
     missing,
     refused_locally,
-    unanswered,
 )
 from comity.dagster_bridge.files import (
     SIDECAR_BYTES_MAX,
@@ -43,17 +39,15 @@ from comity.dagster_bridge.files import (
     read_file,
     sidecar_of,
 )
+from comity.dagster_bridge.files_storage import FilesStorage
 from comity.dagster_bridge.gate import HOME_VARIABLE, Gate
 from comity.dagster_bridge.governed_assets import read_governed_assets
 from comity.dagster_bridge.governed_step import BOUND, CONTENT, GovernedStep
-from comity.dagster_bridge.table_formats import FORMATS, MEDIA_TYPES, Format, UnwritableError
-from comity.dagster_bridge.verified_read import Found, InputAsset, Reader, decoded_sidecar
+from comity.dagster_bridge.governed_write import write_version
+from comity.dagster_bridge.storage import Slot, WrittenFile
+from comity.dagster_bridge.table_formats import FORMATS, Format, UnwritableError
+from comity.dagster_bridge.verified_read import Found, InputAsset, Reader
 from comity.node.client import (
-    ActuationForm,
-    FormInvalidError,
-    NodeError,
-    NotFoundError,
-    NotPermittedError,
     PermittedOutput,
     TermForm,
 )
@@ -68,6 +62,9 @@ RECORD: Final = "comity/record"
 COLUMNS_WITHHELD: Final = "comity/columns_withheld"
 ROWS_WITHHELD: Final = "comity/rows_withheld"
 
+VERSIONS_KEPT: Final = 2
+VERSIONS_MAX: Final = 1_000
+
 PARTNER_BYTES_MAX: Final = 536_870_912
 """A partner's table in memory, unless configured: a few compressed bytes may stand for any number of values."""
 _INTERMEDIATE: Final = ".intermediate"
@@ -79,7 +76,8 @@ class _Written:
     """One partition that was written, and the actuation that says so."""
 
     permitted: PermittedOutput
-    restricted: Restricted
+    restricted: Restricted | None
+    """What was taken out of the value; None where the function has written by itself."""
     actuation: str
 
 
@@ -101,6 +99,12 @@ class GovernedFilesIOManager(dg.ConfigurableIOManager):
         default="", description=f"The node's home, if not {HOME_VARIABLE}; for reads outside of runs."
     )
 
+    versions: int = Field(
+        default=VERSIONS_KEPT,
+        description="Versions before the newest that are kept of each governed asset, to be put back.",
+        ge=0,
+        le=VERSIONS_MAX,
+    )
     partner_bytes_max: int = Field(
         default=PARTNER_BYTES_MAX,
         description="Bytes that one partition of a partner's table may take in memory.",
@@ -111,7 +115,7 @@ class GovernedFilesIOManager(dg.ConfigurableIOManager):
         """Whether Dagster gives this value of a result to this IO manager (see `BindsContent`)."""
         from comity.dagster_bridge.tables import is_table
 
-        return is_table(value) or isinstance(value, Mapping)
+        return is_table(value) or isinstance(value, (Mapping, WrittenFile))
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
         """Write an output within its permit.
@@ -165,60 +169,35 @@ class GovernedFilesIOManager(dg.ConfigurableIOManager):
     def _write_plain(self, asset: Sequence[str], partition: str, value: object) -> None:
         from comity.dagster_bridge.tables import arrow_table, table_bytes
 
-        data = table_bytes(arrow_table(value), self._format())
+        if isinstance(value, WrittenFile):
+            data = FilesStorage(self._own(), self._format()).adopt(value).data
+        else:
+            data = table_bytes(arrow_table(value), self._format())
         path = self._own_path(asset, partition)
         self._own().finish(path)
         self._own().write(path, data)
 
     def _write(self, step: GovernedStep, asset: Sequence[str], partition: str, value: object) -> _Written:
         """Write one partition under the permit."""
-        from comity.dagster_bridge.tables import column_names, restrict, row_count, table_bytes
+        from comity.dagster_bridge.tables import restrict
 
         permitted = step.permitted("/".join(asset), partition)
-        restricted = restrict(value, permitted)
-        form = self._format()
-        data = table_bytes(restricted.table, form)
-        path = self._own_path(asset, partition)
+        storage = FilesStorage(self._own(), self._format())
+        slot = Slot(tuple(asset), partition)
         published = self._published_path(permitted.asset.partition("/")[0], asset, partition)
-        start = step.start(permitted)
-        began = time.monotonic()
-        own = self._own()
-        own.finish(path)
-        own.sweep(path, time.time())
-        with ThreadPoolExecutor(max_workers=1) as beside_the_disk:
-            hashing = beside_the_disk.submit(hashlib.sha256, data)
-            # What was there stays readable until the node has recorded what is new.
-            beside = own.write_beside(path, data)
-            digest = hashing.result().hexdigest()
-        try:
-            answer = step.client.actuate(
-                ActuationForm(
-                    intent=step.answer.intent,
-                    start=start.start,
-                    asset=permitted.asset,
-                    partition=partition,
-                    digest=digest,
-                    size=len(data),
-                    media_type=MEDIA_TYPES[form],
-                    rows=row_count(restricted.table),
-                    columns=column_names(restricted.table),
-                    duration_ms=int((time.monotonic() - began) * 1_000),
-                    withheld=list(restricted.withheld),
-                )
-            )
-        except NodeError as exc:
-            if isinstance(exc, (NotPermittedError, FormInvalidError, NotFoundError)):
-                beside.unlink(missing_ok=True)
-            # Where nobody knows whether it was recorded, the next read asks.
-            what = f"{permitted.asset} is not recorded, so what was there before stays"
-            raise unanswered(WriteRefused, step.name, what, exc, step.answer) from exc
-        sidecar = decoded_sidecar(answer.sidecar)
-        own.write(sidecar_of(beside), sidecar)
-        own.finish(path)
+        # No name, no value and no permit that cannot be written begins an attempt.
+        storage.path(slot)
+        if isinstance(value, WrittenFile):
+            restricted, prepared = None, storage.adopt(value)
+        else:
+            restricted = restrict(value, permitted)
+            prepared = storage.prepare(restricted.table)
+        withheld = restricted.withheld if restricted is not None else ()
+        written = write_version(storage, step, slot, permitted, prepared, withheld)
         if published is not None:
-            self._shared().write(published, data)
-            self._shared().write(sidecar_of(published), sidecar)
-        return _Written(permitted, restricted, answer.actuation)
+            self._shared().write(published, prepared.data)
+            self._shared().write(sidecar_of(published), written.sidecar)
+        return _Written(permitted, restricted, written.actuation)
 
     def _published_path(self, member: str, asset: Sequence[str], partition: str) -> Path | None:
         """Where a copy for partners goes, if this asset is published."""
@@ -315,7 +294,7 @@ class GovernedFilesIOManager(dg.ConfigurableIOManager):
         return form
 
     def _own(self) -> Place:
-        return Place(Path(self.base), shared=False)
+        return Place(Path(self.base), shared=False, versions=self.versions)
 
     def _own_path(self, asset: Sequence[str], partition: str) -> Path:
         return self._own().path(asset, partition, self._format())
@@ -362,8 +341,9 @@ def _written_metadata(step: GovernedStep, written: Mapping[str, _Written]) -> di
         if len(written) == 1
         else dg.MetadataValue.json({partition: made.actuation for partition, made in written.items()}),
     }
-    columns = sorted({column for made in written.values() for column in made.restricted.columns_withheld})
-    rows = sum(made.restricted.rows_withheld for made in written.values())
+    restricted = [made.restricted for made in written.values() if made.restricted is not None]
+    columns = sorted({column for each in restricted for column in each.columns_withheld})
+    rows = sum(each.rows_withheld for each in restricted)
     if columns:
         metadata[COLUMNS_WITHHELD] = dg.MetadataValue.json(columns)
     if rows:

@@ -211,14 +211,20 @@ class Gate:
         if answer.outcome == "ungoverned":
             if answer.governed_inputs:
                 # No output to judge, but governed inputs: its reads are verified, nothing is attached.
-                return GovernedStep(client, form, facts, answer, self.options.unbound, self._may_govern)
+                return self._governed(client, form, facts, answer)
             return None
         if answer.outcome in ("execute", "restrict"):
-            return GovernedStep(client, form, facts, answer, self.options.unbound, self._may_govern)
+            return self._governed(client, form, facts, answer)
         if answer.outcome == "refuse":
             # A retry policy of the step sees the failure; one of the run reads its tags.
             context.instance.add_run_tags(context.run_id, {NO_RETRY_TAG: "false"})
         raise not_permitted(where, answer, self.options.wait_max_s)
+
+    def _governed(
+        self, client: NodeClient, form: StepForm, facts: StepFacts, answer: StepAnswer
+    ) -> GovernedStep:
+        options = self.options
+        return GovernedStep(client, form, facts, answer, options.unbound, self._may_govern, code=options.code)
 
     def _may_govern(self, assets: frozenset[str]) -> bool:
         """Whether policy may speak of any of these: the node's own list must rule all of them out."""

@@ -26,8 +26,10 @@ from comity.dagster_bridge.failures import (
     term_values,
     unanswered,
 )
+from comity.dagster_bridge.measurement import CodeMeasurement, measure_code
 from comity.dagster_bridge.onlooker import require_no_claim
 from comity.dagster_bridge.step_facts import StepFacts, input_key, name_in, named_inputs, partitions_of
+from comity.dagster_bridge.table_formats import UnwritableError
 from comity.dagster_bridge.withheld_metadata import without_metadata
 from comity.node.client import (
     NodeClient,
@@ -102,6 +104,8 @@ class GovernedStep:
     reads: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
     partner_reads: set[str] = field(default_factory=set[str])
     """Those of the assets in `reads` that are partners': they are named whole, own ones without the member."""
+    code: CodeMeasurement | None = None
+    """The code that the step asked with; None where it is not looked at again."""
     metadata_withheld: int = 0
     """Entries that the step's functions attached, and that were kept out of Dagster's log."""
     _said: dict[str, Metadata] = field(default_factory=dict[str, Metadata])
@@ -203,6 +207,22 @@ class GovernedStep:
             return self._start(output)
         except NotPermittedError as exc:
             raise self._start_failed(output, exc) from exc
+
+    def require_same_code(self) -> None:
+        """Check that the code is still what was asked with: what ran is what was permitted.
+
+        Raises:
+            UnwritableError: files of the code location were changed since.
+        """
+        if self.code is None:
+            return
+        try:
+            now = measure_code(self.code.root).digest
+        except ConfigError as exc:
+            raise UnwritableError(TermForm("context_drifted", message=str(exc))) from exc
+        if now != self.code.digest:
+            message = f"the code in {self.code.root} was changed since the step asked"
+            raise UnwritableError(TermForm("context_drifted", message=message))
 
     def begin(self, context: StepExecutionContext) -> ComputeWatch | None:
         """The step's inputs are loaded and its function is about to run.

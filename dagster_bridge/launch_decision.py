@@ -105,7 +105,7 @@ def decide(facts: LaunchFacts, answer: LaunchAnswer) -> Decision:
             permitted |= _permitted(unit, now[unit.name])
         else:
             permitted |= _foreseen(unit, later.get(unit.name), permitted)
-    if permitted == everything:
+    if everything <= permitted:
         return Decision("proceed", said)
     if not permitted:
         return Decision("refuse", said)

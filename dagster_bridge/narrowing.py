@@ -135,7 +135,8 @@ def _create(
         job, run.run_config, step_keys_to_execute=None, known_state=None, instance=instance
     )
     root = run.root_run_id or run.run_id
-    instance.create_run(
+    create: Any = instance.create_run
+    create(
         job_name=run.job_name,
         run_id=run_id,
         run_config=run.run_config,

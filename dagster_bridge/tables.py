@@ -227,6 +227,40 @@ def parse_table(data: bytes, form: Format, *, as_arrow: bool, bounds: Bounds | N
         raise _unwritable("not_a_table", f"the bytes are no {form} table") from None
 
 
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A table of which some columns were read: the names of all, how many rows there are, and those columns."""
+
+    names: tuple[str, ...]
+    rows: int
+    some: Table
+
+
+@_shows_no_value
+def described(data: bytes, form: Format, columns: Iterable[str], *, whole: bool = False) -> Described:
+    """Read of a table what it is, and the values of some of its columns where it has them.
+
+    Args:
+        whole: read all of it, to know that it can be read.
+
+    Raises:
+        UnwritableError: the bytes are no such table.
+    """
+    try:
+        if form == "csv":
+            table = pa.Table.from_pandas(pd.read_csv(io.BytesIO(data)), preserve_index=False)
+            names = tuple(column_names(table))
+            return Described(names, row_count(table), table.select(sorted(set(columns) & set(names))))
+        file = pq.ParquetFile(pa.BufferReader(data))
+        names = tuple(str(name) for name in file.schema_arrow.names)
+        if whole:
+            file.read()
+        some = file.read(columns=sorted(set(columns) & set(names)))
+        return Described(names, int(file.metadata.num_rows), some)
+    except (pa.ArrowException, ValueError, OSError):
+        raise _unwritable("not_a_table", f"the bytes are no {form} table") from None
+
+
 def _read_within(file: Any, bounds: Bounds) -> Table:
     """Read a Parquet file some rows at a time: a few bytes of it may stand for any number of values."""
     rows = int(file.metadata.num_rows)

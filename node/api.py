@@ -41,6 +41,8 @@ from comity.node.explanations import explain_step, perhaps_read
 from comity.node.forms import (
     ActuationAnswer,
     ActuationForm,
+    DiscardAnswer,
+    DiscardForm,
     ExplainAnswer,
     PartnerAsset,
     Problem,
@@ -178,6 +180,10 @@ def _bridge(service: Service, surroundings: Surroundings) -> APIRouter:
     @router.post("/actuations", response_model=ActuationAnswer, summary="Say what was made")
     async def actuate(form: ActuationForm) -> Response:
         return json_answer(await service.call(partial(work.actuate, core, form)))
+
+    @router.post("/discards", response_model=DiscardAnswer, summary="Say what was staged and is not promoted")
+    async def discard(form: DiscardForm) -> Response:
+        return json_answer(await service.call(partial(work.discard, core, form)))
 
     @router.post("/explanations", response_model=ExplainAnswer, summary="What would be decided; a dry run")
     async def explain(form: StepForm, tier: Annotated[int | None, Query(ge=0, le=3)] = None) -> Response:

@@ -55,6 +55,14 @@ PAGES: Final[tuple[CausePage, ...]] = (
         related="node_unreachable",
     ),
     _bridge(
+        "context_drifted",
+        "Files of the code location were changed between the step's request and the end of its work: what ran may not"
+        " be what was permitted, so it is discarded.",
+        "whoever deploys code",
+        "Deploy between runs, and run the step again: it asks with the code that is there now.",
+        related="staged_bytes_changed",
+    ),
+    _bridge(
         "definitions_not_governed",
         "An asset that signed policy may govern is written by definitions that were not given to govern().",
         _ASSET,
@@ -220,6 +228,30 @@ PAGES: Final[tuple[CausePage, ...]] = (
         "Its writer makes it anew.",
         "comity lineage show ASSET",
         related="content_changed",
+    ),
+    _bridge(
+        "staged_bytes_changed",
+        "What lies in staging is not what was written there a moment before. It is discarded, and what was there before"
+        " stays.",
+        "the operator",
+        "Find out who else writes into the directory of the assets.",
+        related="file_unusable",
+    ),
+    _bridge(
+        "staged_column_not_permitted",
+        "The work has written its table by itself, with a column that its permit does not allow. It is discarded, and a"
+        " record says so; what was there before stays.",
+        _ASSET,
+        "Write only the columns that are permitted, or return the table: then the file manager leaves out the others.",
+        related="column_not_permitted staged_rows_not_permitted",
+    ),
+    _bridge(
+        "staged_rows_not_permitted",
+        "The work has written its table by itself, with groups of rows that are smaller than its permit asks for. It is"
+        " discarded, and a record says so; what was there before stays.",
+        _ASSET,
+        "Leave out the small groups, or return the table: then the file manager takes them out.",
+        related="min_group_rows staged_column_not_permitted",
     ),
     _bridge(
         "table_too_large",

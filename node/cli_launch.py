@@ -6,7 +6,7 @@ import base64
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import typer
 
@@ -188,7 +188,7 @@ def _config(path: Path | None) -> dict[str, Any]:
         raise ConfigError(f"{path}: no JSON: {exc}") from exc
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: the configuration of a run is a JSON object")
-    return value
+    return cast("dict[str, Any]", value)
 
 
 def _tags(given: list[str]) -> dict[str, str]:

@@ -24,6 +24,8 @@ from comity.node.forms import (
     ActuationAnswer,
     ActuationForm,
     ContextForm,
+    DiscardAnswer,
+    DiscardForm,
     ExplainAnswer,
     GovernanceForm,
     InputForm,
@@ -59,6 +61,8 @@ __all__ = [
     "ActuationForm",
     "AnswerInvalidError",
     "ContextForm",
+    "DiscardAnswer",
+    "DiscardForm",
     "ExplainAnswer",
     "FormInvalidError",
     "GovernanceForm",
@@ -335,6 +339,10 @@ class NodeClient:
     def actuate(self, form: ActuationForm) -> ActuationAnswer:
         """Say what was made, and receive the sidecar to lay beside it."""
         return self._post("/v1/actuations", form, ActuationAnswer)
+
+    def discard(self, form: DiscardForm) -> DiscardAnswer:
+        """Say what was staged and is not promoted, and why."""
+        return self._post("/v1/discards", form, DiscardAnswer)
 
     def explain(self, form: StepForm, tier: int | None = None) -> ExplainAnswer:
         """What would be decided of a step. Nothing is submitted.

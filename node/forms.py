@@ -289,6 +289,30 @@ class ActuationAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class DiscardForm:
+    """What was staged under a start, and why it is not promoted: it was found to be more than its permit allows."""
+
+    intent: str
+    start: str
+    asset: str
+    digest: str
+    size: int
+    media_type: str
+    causes: list[TermForm]
+    partition: str = ""
+    rows: int = 0
+    columns: list[str] = field(default_factory=list[str])
+
+
+@dataclass(frozen=True, slots=True)
+class DiscardAnswer:
+    """The record of what was staged, and the one that says why it was discarded."""
+
+    actuation: str
+    verification: str
+
+
+@dataclass(frozen=True, slots=True)
 class ExplainAnswer:
     """What would be decided of a step, and the smallest sets of needs of which each would lift it."""
 

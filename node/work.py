@@ -23,6 +23,8 @@ from comity.node.core import Core
 from comity.node.forms import (
     ActuationAnswer,
     ActuationForm,
+    DiscardAnswer,
+    DiscardForm,
     ReadAnswer,
     ReadForm,
     StartAnswer,
@@ -36,14 +38,25 @@ from comity.node.store import Withheld
 from comity.protocol.encoding import Form, decode, encode
 from comity.protocol.envelope import SignedRecord, decode_record
 from comity.protocol.errors import DecodeError, LocalProtocolError
-from comity.protocol.execution import Actuation, Claim, Content, Intent, Metering, Permit, Start
+from comity.protocol.execution import (
+    Actuation,
+    Claim,
+    Content,
+    Intent,
+    Metering,
+    Permit,
+    Start,
+    Verification,
+)
 from comity.protocol.frames import RecordBytes
 from comity.protocol.identifiers import DIGEST_BYTES, Digest
-from comity.protocol.outcome import indices_of
+from comity.protocol.outcome import Cause, indices_of
 from comity.protocol.verified import VerifiedRecord
 
 AnyRecord: TypeAlias = VerifiedRecord[Any]
 
+CHECKS_MAX: Final = 64
+"""Reasons that one verification names, as its form has it."""
 SIDECAR_BYTES_MAX: Final = 1_048_576
 """A sidecar holds one certificate: some ten records of a few kilobytes."""
 
@@ -337,26 +350,19 @@ def actuate(core: Core, form: ActuationForm) -> ActuationAnswer:
     Raises:
         Refused: `start_unknown`, `not_permitted`, `permit_used`, `slot_taken`, `adverse_held`, `lineage_wrong`.
     """
-    intent_id = _hex(form.intent, "intent")
-    asset = asset_id(core, form.asset)
-    started = core.holdings.get(_hex(form.start, "start"))
-    if started is None or not isinstance(started.body, Start) or started.body.intent != intent_id:
-        raise Refused("start_unknown", "no such start of this intent", 404)
-    permit = core.holdings.get(started.body.permit)
-    intent = core.holdings.get(intent_id)
-    if permit is None or intent is None or started.body.asset != asset:
-        raise Refused("start_unknown", "the start is of another asset", 409)
+    asset, started, permit, intent = _begun(core, form.intent, form.start, form.asset)
     if _actuated(core, permit.id, asset, form.partition):
         raise Refused("permit_used", "something was made under this permit already")
     _require_free_slot(core, intent, asset, form.partition)
     _require_nothing_adverse(core, intent, permit)
-    record = _actuation(core, form, asset, started, permit, intent)
+    record = _actuation(core, form, asset, started, permit, intent, "promoted")
+    _require_within(permit.body, intent.body, asset, form)
     verified = core.admit([record], own=True, durable=True)
     if verified.rejected:
         raise Refused("actuation_unwritable", str(verified.rejected[0][1]), 422)
     core.store.save_withheld(
         Withheld(
-            intent=intent_id,
+            intent=intent.id,
             asset=asset,
             obligation=entry.obligation,
             column=entry.column,
@@ -369,8 +375,79 @@ def actuate(core: Core, form: ActuationForm) -> ActuationAnswer:
     return ActuationAnswer(actuation=record.id.hex(), sidecar=sidecar_for(core, record.id))
 
 
+def discard(core: Core, form: DiscardForm) -> DiscardAnswer:
+    """Record what was staged under a start, and why it is not promoted. Readers see neither.
+
+    Raises:
+        Refused: `start_unknown`, `permit_used`, `actuation_unwritable`.
+    """
+    asset, started, permit, intent = _begun(core, form.intent, form.start, form.asset)
+    if _actuated(core, permit.id, asset, form.partition):
+        raise Refused("permit_used", "something was made under this permit already")
+    content = ActuationForm(
+        form.intent,
+        form.start,
+        form.asset,
+        form.digest,
+        form.size,
+        form.media_type,
+        form.partition,
+        form.rows,
+    )
+    staged = _actuation(core, content, asset, started, permit, intent, "staged")
+    checks = tuple(_cause(term) for term in form.causes[:CHECKS_MAX])
+    try:
+        failed = core.identity.author.write(
+            "verification",
+            Verification(salt=NO_SALT, checks=checks),
+            core.clock.now(),
+            subject=(staged.id,),
+            outcome="failed",
+            realm=staged.header.realm,
+        )
+    except (LocalProtocolError, DecodeError) as exc:
+        raise Refused("actuation_unwritable", str(exc), 422) from exc
+    admission = core.admit([staged, failed], own=True, durable=True)
+    if admission.rejected:
+        raise Refused("actuation_unwritable", str(admission.rejected[0][1]), 422)
+    return DiscardAnswer(actuation=staged.id.hex(), verification=failed.id.hex())
+
+
+def _cause(term: TermForm) -> Cause:
+    """A reason of the bridge's as a record says it: its code, and of its parameters what is short."""
+    raw = {"code": term.code, "rule": term.rule, "parameters": dict(list(term.parameters.items())[:8])}
+    try:
+        return msgspec.convert(raw, Cause, strict=True)
+    except msgspec.ValidationError as exc:
+        raise Refused("form_invalid", f"causes: {exc}", 422) from exc
+
+
+def _begun(core: Core, intent: str, start: str, name: str) -> tuple[str, AnyRecord, AnyRecord, AnyRecord]:
+    """The asset, the start, the permit and the intent of work that was begun.
+
+    Raises:
+        Refused: `start_unknown`.
+    """
+    intent_id = _hex(intent, "intent")
+    asset = asset_id(core, name)
+    started = core.holdings.get(_hex(start, "start"))
+    if started is None or not isinstance(started.body, Start) or started.body.intent != intent_id:
+        raise Refused("start_unknown", "no such start of this intent", 404)
+    permit = core.holdings.get(started.body.permit)
+    asked = core.holdings.get(intent_id)
+    if permit is None or asked is None or started.body.asset != asset:
+        raise Refused("start_unknown", "the start is of another asset", 409)
+    return asset, started, permit, asked
+
+
 def _actuation(
-    core: Core, form: ActuationForm, asset: str, started: AnyRecord, permit: AnyRecord, intent: AnyRecord
+    core: Core,
+    form: ActuationForm,
+    asset: str,
+    started: AnyRecord,
+    permit: AnyRecord,
+    intent: AnyRecord,
+    outcome: str,
 ) -> SignedRecord:
     group, item, claim = _slot(intent.body, permit.body, asset, form.partition)
     body = Actuation(
@@ -403,17 +480,21 @@ def _actuation(
             body,
             core.clock.now(),
             subject=(permit.id,),
-            outcome="promoted",
+            outcome=outcome,
             realm=claim.state.realm,
             governance=state_after(claim),
         )
     except (LocalProtocolError, DecodeError) as exc:
         raise Refused("actuation_unwritable", str(exc), 422) from exc
+    return record
+
+
+def _require_within(permit: Permit, intent: Intent, asset: str, form: ActuationForm) -> None:
+    group, _, claim = _slot(intent, permit, asset, form.partition)
     allowed = {group.columns[i] for i in indices_of(claim.extent.columns)}
     beyond = sorted(set(form.columns) - allowed)
     if group.columns and beyond:
         raise Refused("column_not_permitted", f"{beyond[0]} is outside of the permitted extent")
-    return record
 
 
 def _slot(intent: Intent, permit: Permit, asset: str, partition: str) -> tuple[Any, Any, Claim]:

@@ -49,7 +49,7 @@ CHECKS = [
 ]
 
 
-NEVER_SOUND = {f"POST /v1/{name}" for name in ("reads", "starts", "actuations", "records")}
+NEVER_SOUND = {f"POST /v1/{name}" for name in ("reads", "starts", "actuations", "discards", "records")}
 """What is made at random names no asset, start or record that is there."""
 
 

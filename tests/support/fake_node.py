@@ -23,6 +23,8 @@ import msgspec
 from comity.node.forms import (
     ActuationAnswer,
     ActuationForm,
+    DiscardAnswer,
+    DiscardForm,
     ExplainAnswer,
     LaunchAnswer,
     LaunchForm,
@@ -164,6 +166,10 @@ class FakeNode:
         return self.said("/v1/actuations", ActuationForm)
 
     @property
+    def discards(self) -> list[DiscardForm]:
+        return self.said("/v1/discards", DiscardForm)
+
+    @property
     def reads(self) -> list[ReadForm]:
         return self.said("/v1/reads", ReadForm)
 
@@ -202,6 +208,7 @@ class FakeNode:
             "/v1/launches/standings": (StandingsForm, self._standings),
             "/v1/starts": (StartForm, self._start),
             "/v1/actuations": (ActuationForm, self._actuate),
+            "/v1/discards": (DiscardForm, self._discard),
             "/v1/reads": (ReadForm, self._read),
         }
         if path not in routes or method != "POST":
@@ -250,6 +257,9 @@ class FakeNode:
         self.ledger[form.asset, form.partition] = (form.digest, actuation)
         sidecar = json.dumps({"asset": form.asset, "digest": form.digest, "actuation": actuation})
         return ActuationAnswer(actuation, base64.b64encode(sidecar.encode()).decode())
+
+    def _discard(self, form: DiscardForm) -> DiscardAnswer:
+        return DiscardAnswer("5a" * 32, "fa" * 32)
 
     def _read(self, form: ReadForm) -> ReadAnswer:
         if self.on_read is not None:
