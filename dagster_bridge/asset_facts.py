@@ -6,7 +6,7 @@ that was filed for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
@@ -43,17 +43,20 @@ def asset_name(key: dg.AssetKey, metadata: Mapping[str, Any]) -> str:
 
 
 def outputs_made(
-    made: Iterable[tuple[str, Mapping[str, Any], bool]], partitions: tuple[str, ...]
+    made: Iterable[tuple[str, Mapping[str, Any], bool]],
+    partitions: tuple[str, ...],
+    reversible: Container[str],
 ) -> Iterator[OutputForm]:
     """The outputs of a unit of work.
 
     Args:
         made: of each asset its name, its metadata and whether it has partitions.
+        reversible: the assets whose versions can be put back.
     """
     for name, metadata, partitioned in made:
         columns = _declared_columns(metadata)
         for partition in partitions if partitioned and partitions else ("",):
-            yield OutputForm(asset=name, partition=partition, columns=columns)
+            yield OutputForm(name, partition, columns, reversible=name in reversible)
 
 
 def inputs_read(

@@ -181,6 +181,13 @@ def ops_of(definitions: dg.Definitions) -> Iterator[dg.OpDefinition]:
             raise ConfigError("CacheableAssetsDefinition cannot be governed: give the assets that it builds")
 
 
+def assets_defs_of(definitions: dg.Definitions) -> Iterator[dg.AssetsDefinition]:
+    """The assets that these definitions can make."""
+    for asset in _assets_of(definitions):
+        if isinstance(asset, dg.AssetsDefinition) and asset.is_executable:
+            yield asset
+
+
 def observed_sources(definitions: dg.Definitions) -> Iterator[dg.SourceAsset]:
     """Source assets with an observation function, which Dagster turns into an op later."""
     for asset in _assets_of(definitions):

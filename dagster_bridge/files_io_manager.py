@@ -44,7 +44,7 @@ from comity.dagster_bridge.gate import HOME_VARIABLE, Gate
 from comity.dagster_bridge.governed_assets import read_governed_assets
 from comity.dagster_bridge.governed_step import BOUND, CONTENT, GovernedStep
 from comity.dagster_bridge.governed_write import write_version
-from comity.dagster_bridge.storage import Slot, WrittenFile
+from comity.dagster_bridge.storage import Reversibility, Slot, WrittenFile
 from comity.dagster_bridge.table_formats import FORMATS, Format, UnwritableError
 from comity.dagster_bridge.verified_read import Found, InputAsset, Reader
 from comity.node.client import (
@@ -110,6 +110,11 @@ class GovernedFilesIOManager(dg.ConfigurableIOManager):
         description="Bytes that one partition of a partner's table may take in memory.",
         gt=0,
     )
+
+    @property
+    def reversibility(self) -> Reversibility:
+        """What it can do about a version that was found wrong (see `KeepsVersions`)."""
+        return "versioned" if self.versions else "swap"
 
     def holds(self, value: object) -> bool:
         """Whether Dagster gives this value of a result to this IO manager (see `BindsContent`)."""

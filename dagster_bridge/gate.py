@@ -74,6 +74,8 @@ class GateOptions:
     revision: str = ""
     wait_max_s: float = 60.0
     unbound: Unbound = field(default_factory=Unbound)
+    reversible: frozenset[str] = field(default=frozenset(), compare=False)
+    """The assets whose versions can be put back. The same op may be governed as a part of several definitions."""
 
 
 @dataclass(slots=True)
@@ -153,7 +155,7 @@ class Gate:
         entry = self._entry(context)
         with entry.lock:
             if not entry.asked:
-                facts = _facts(context)
+                facts = _facts(context, self.options.reversible)
                 entry.stated = frozenset(each.asset for each in facts.inputs)
                 entry.step = self._ask(context, facts)
                 entry.asked = True
@@ -304,8 +306,8 @@ class Gate:
             return self._tickets[facts.run]
 
 
-def _facts(context: StepExecutionContext) -> StepFacts:
+def _facts(context: StepExecutionContext, reversible: frozenset[str]) -> StepFacts:
     try:
-        return step_facts(context)
+        return step_facts(context, reversible)
     except ConfigError as exc:
         raise refused_locally(StepRefused, str(exc), [TermForm("facts_invalid", message=str(exc))]) from exc

@@ -17,13 +17,15 @@ from comity.protocol.errors import ConfigError
 from comity.protocol.identifiers import sha256
 
 GATE_PREFIX: Final = "comity/gate/"
-FACTS_BYTES_MAX: Final = 65_536
+FACTS_BYTES_MAX: Final = 1_048_576
+"""Some ten thousand names of assets."""
 
 
 class GateFacts(msgspec.Struct, frozen=True):
     """How the gate of a code location asks.
 
-    `asks_at_step`: it signs a ticket of its own for each run, so only its steps can ask.
+    `asks_at_step`: it signs a ticket of its own for each run, so only its steps can ask. `reversible` are the assets
+    whose versions can be put back.
     """
 
     code: str
@@ -32,6 +34,7 @@ class GateFacts(msgspec.Struct, frozen=True):
     location: str = ""
     revision: str = ""
     asks_at_step: bool = False
+    reversible: tuple[str, ...] = ()
 
 
 class SeveralGatesError(ConfigError):
@@ -63,9 +66,16 @@ def gate_facts(metadata: Mapping[str, object]) -> GateFacts | None:
     said = [value for key, value in sorted(metadata.items()) if key.startswith(GATE_PREFIX)]
     if not said:
         return None
-    if len(said) > 1:
+    first, *others = (_read(value) for value in said)
+    bare = msgspec.structs.replace(first, reversible=())
+    if any(msgspec.structs.replace(other, reversible=()) != bare for other in others):
         raise SeveralGatesError("definitions of this code location were governed with different options")
-    text = said[0].value if isinstance(said[0], dg.TextMetadataValue) else None
+    reversible = {name for each in (first, *others) for name in each.reversible}
+    return msgspec.structs.replace(first, reversible=tuple(sorted(reversible)))
+
+
+def _read(value: object) -> GateFacts:
+    text = value.value if isinstance(value, dg.TextMetadataValue) else None
     if not isinstance(text, str) or len(text) > FACTS_BYTES_MAX:
         raise ConfigError("the gate of the code location says nothing that can be read")
     try:

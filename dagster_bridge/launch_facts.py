@@ -80,8 +80,13 @@ class LaunchFacts:
         return tuple(unit for unit in self.units if unit.inside)[:LAUNCHED_LATER_MAX]
 
 
-def launch_facts(run: DagsterRun, graph: AssetGraph, instance: dg.DagsterInstance) -> LaunchFacts | None:
+def launch_facts(
+    run: DagsterRun, graph: AssetGraph, instance: dg.DagsterInstance, reversible: Iterable[str] = ()
+) -> LaunchFacts | None:
     """The facts of a run that makes assets; None for any other.
+
+    Args:
+        reversible: the assets whose versions can be put back, as the gate of the code location says.
 
     Raises:
         ConfigError: a partner's asset without a name, or more partitions than one intent can hold.
@@ -97,7 +102,8 @@ def launch_facts(run: DagsterRun, graph: AssetGraph, instance: dg.DagsterInstanc
     if not made:
         return None
     partitions = _partitions(run, graph, instance, {key for keys in made.values() for key in keys})
-    units = [_unit(name, keys, graph, instance, partitions) for name, keys in sorted(made.items())]
+    kept = frozenset(reversible)
+    units = [_unit(name, keys, graph, instance, partitions, kept) for name, keys in sorted(made.items())]
     keys = {key for each in made.values() for key in each}
     above = keys | {origin for key in keys for origin in graph.get_ancestor_asset_keys(key)}
     return LaunchFacts(
@@ -111,6 +117,7 @@ def _unit(
     graph: AssetGraph,
     instance: dg.DagsterInstance,
     partitions: tuple[str, ...],
+    reversible: frozenset[str],
 ) -> Unit:
     where = f"step {name}"
     made = tuple(sorted(keys, key=lambda key: tuple(key.path)))
@@ -126,6 +133,7 @@ def _unit(
     outputs = outputs_made(
         ((_name(graph, key), node.metadata, node.partitions_def is not None) for key, node in nodes),
         partitions,
+        reversible,
     )
     names = {key: _name(graph, key) for key in read}
     inputs = inputs_read(where, graph, instance, made, names, partitions)

@@ -265,18 +265,18 @@ class GovernedRunLauncher(RunLauncher[Any], ConfigurableClass):
             return _Asked(Decision("proceed"))
         graph: AssetGraph = repository.asset_graph
         try:
-            facts = launch_facts(run, graph, self._instance)
+            gate = gate_facts(repository.repository_snap.metadata or {})
+            facts = launch_facts(run, graph, self._instance, gate.reversible if gate is not None else ())
             if facts is None:
                 return _Asked(Decision("proceed"))
             governed = read_governed_assets(self.home())
-            if governed is not None and not governed.name(facts.concerned):
-                return _Asked(Decision("proceed"))
-            gate = gate_facts(repository.repository_snap.metadata or {})
         except SeveralGatesError:
             # Its steps know which gate is theirs.
             return _Asked(Decision("proceed"))
         except ConfigError as exc:
             return _Asked(held(TermForm("config_wrong", message=str(exc))))
+        if governed is not None and not governed.name(facts.concerned):
+            return _Asked(Decision("proceed"))
         if gate is None:
             if governed is None:
                 return _Asked(

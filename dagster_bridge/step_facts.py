@@ -48,8 +48,11 @@ class StepFacts:
         return self.origins | {output.asset for output in self.outputs} | {each.asset for each in self.inputs}
 
 
-def step_facts(context: StepExecutionContext) -> StepFacts:
+def step_facts(context: StepExecutionContext, reversible: frozenset[str] = frozenset()) -> StepFacts:
     """Read the facts of a step's unit of work.
+
+    Args:
+        reversible: the assets whose versions can be put back.
 
     Raises:
         ConfigError: more partitions than one intent can hold, or a partner's asset without a name.
@@ -67,7 +70,7 @@ def step_facts(context: StepExecutionContext) -> StepFacts:
         job=context.job_def.name,
         unit=context.node_handle.root.name if assets_def is not None else context.step.key,
         location=location_of(context),
-        outputs=tuple(_outputs(context, made, partitions)),
+        outputs=tuple(_outputs(context, made, partitions, reversible)),
         inputs=inputs_read(
             f"step {context.step.key}",
             graph,
@@ -147,12 +150,16 @@ def _read(context: StepExecutionContext, made: Iterable[dg.AssetKey]) -> set[dg.
 
 
 def _outputs(
-    context: StepExecutionContext, made: Iterable[dg.AssetKey], partitions: tuple[str, ...]
+    context: StepExecutionContext,
+    made: Iterable[dg.AssetKey],
+    partitions: tuple[str, ...],
+    reversible: frozenset[str],
 ) -> Iterator[OutputForm]:
     nodes = ((key, context.job_def.asset_layer.get(key)) for key in made)
     return outputs_made(
         ((_name(context, key), node.metadata, node.partitions_def is not None) for key, node in nodes),
         partitions,
+        reversible,
     )
 
 
