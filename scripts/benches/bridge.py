@@ -6,6 +6,8 @@ Dagster that keeps its runs and events in SQLite. Governed, it measures its code
 intent decided by the four, has its input verified before it is parsed, records start and actuation, and lays
 what vouches for it beside the file. The floor is the same step with an IO manager that writes the same bytes
 as durably. Each run is another intent; nothing is remembered from one to the next.
+
+Beside it: runs that Dagster's daemon launches through the gate, and the staging of a version by itself.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from benches import bridge_launched, bridge_staging
 from benches.coalition import names, rules
 from benches.figures import figure, lines, machine
 from comity.node.client import NodeClient, NodeError
@@ -185,10 +188,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             coalition.equip(coalition.homes[0])
             jobs = Jobs(place, coalition.homes[0])
             taken = {name: measure(jobs, SIZES[name], options.rounds, progress) for name in options.sizes}
+            launched = bridge_launched.measure(place, coalition.homes[0], options.rounds, progress)
         finally:
             coalition.close()
-    figures = figures_of(taken)
+        staging = bridge_staging.measure(place, options.rounds, progress)
+    figures = figures_of(taken) + bridge_launched.figures_of(launched) + bridge_staging.figures_of(staging)
     spreads = {f"{what}_{size}": values for size, times in taken.items() for what, values in times.items()}
+    spreads |= launched | staging
     if not options.json:
         print(lines(figures))
     print(
