@@ -64,13 +64,31 @@ def _approver(
         return "shown_something_else"
     if record.body.not_after and t >= record.body.not_after:
         return "expired"
-    chain = read_chain(record.authority, relied, epoch, taxonomy, t)
+    chain = approving_chain(record.authority, intent, requester, relied, epoch, taxonomy, t)
+    return chain.code if isinstance(chain, Cause) else chain
+
+
+def approving_chain(
+    credential: bytes,
+    intent: VerifiedRecord[Intent],
+    requester: Chain,
+    relied: Relied,
+    epoch: EpochState,
+    taxonomy: Taxonomy,
+    t: int,
+) -> Chain | Cause:
+    """The chain under which a credential's holder may approve an intent at t, or why an approval would not count.
+
+    A cause is one of `read_chain`, `credential_bound`, or `own_intent`, which stands in no outcome: it is the reason
+    that `approval_not_counted` names.
+    """
+    chain = read_chain(credential, relied, epoch, taxonomy, t)
     if isinstance(chain, Finding):
-        return chain.cause.code
+        return chain.cause
     if chain.subjects & requester.subjects or chain.keys & requester.keys:
-        return "own_intent"
+        return Cause(code="own_intent")
     for group in intent.body.classes:
         problem = bound_problem(chain, "approve", group.asset, intent.header.realm, intent.body.purpose)
         if problem is not None:
-            return "credential_bound"
+            return problem.cause
     return chain

@@ -61,7 +61,8 @@ class MetricsPort:
             await send({"type": "websocket.close"})
         if scope["type"] != "http":
             return
-        if not _from_here(scope):
+        host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
+        if not is_loopback_host(host):
             # A page in a browser may have its own name resolved to this machine; its Host says so.
             await answer(send, 403, Problem("host_wrong", "ask for it by a loopback address"))
         elif scope["path"] != PATH:
@@ -79,8 +80,8 @@ class MetricsPort:
             await send(message if scope["method"] == "GET" else {**message, "body": b""})
 
 
-def _from_here(scope: Scope) -> bool:
-    host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
+def is_loopback_host(host: str) -> bool:
+    """Whether a Host header names this machine by a loopback address, or by `localhost`."""
     name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
     if name == "localhost":
         return True
@@ -90,8 +91,11 @@ def _from_here(scope: Scope) -> bool:
         return False
 
 
-async def serve_metrics(facts: Facts, where: str, *, task_status: trio.TaskStatus[tuple[str, int]]) -> None:
-    """Serve the metrics on a loopback port until cancelled. Says where it listens.
+def listen_on_loopback(where: str, setting: str) -> socket.socket:
+    """A socket that listens at a `host:port` of the settings.
+
+    Args:
+        setting: its name there, for the message.
 
     Raises:
         ConfigError: the port is taken.
@@ -106,8 +110,17 @@ async def serve_metrics(facts: Facts, where: str, *, task_status: trio.TaskStatu
         listener.setblocking(False)
     except OSError as exc:
         listener.close()
-        raise ConfigError(f"metrics_listen: {where} cannot be listened on: {exc.strerror or exc}") from exc
-    with listener:
+        raise ConfigError(f"{setting}: {where} cannot be listened on: {exc.strerror or exc}") from exc
+    return listener
+
+
+async def serve_metrics(facts: Facts, where: str, *, task_status: trio.TaskStatus[tuple[str, int]]) -> None:
+    """Serve the metrics on a loopback port until cancelled. Says where it listens.
+
+    Raises:
+        ConfigError: the port is taken.
+    """
+    with listen_on_loopback(where, "metrics_listen") as listener:
         bound: tuple[str, int] = listener.getsockname()[:2]
         task_status.started(bound)
         await serve(MetricsPort(facts), listener, connections_max=CONNECTIONS_MAX)
