@@ -35,6 +35,7 @@ from comity.node import (
 )
 from comity.node.api_access import Doorkeeper
 from comity.node.api_metrics import metrics_routes
+from comity.node.api_page import page_routes
 from comity.node.attendance import Seen
 from comity.node.config import Config
 from comity.node.explanations import explain_step, perhaps_read
@@ -54,6 +55,7 @@ from comity.node.forms import (
     StepForm,
 )
 from comity.node.metrics_facts import Facts
+from comity.node.page_sessions import PageRole
 from comity.node.problems import Refused
 from comity.node.service import Service
 from comity.node.submissions import submit_record
@@ -91,6 +93,7 @@ class Surroundings:
         listens: where this node listens for peers.
         seen: node name to whether it is connected, and since when.
         facts: the metrics.
+        page_link: a link to the people's page, by which one browser is let in, once.
     """
 
     config: Config
@@ -99,6 +102,7 @@ class Surroundings:
     listens: Callable[[], tuple[str, ...]]
     seen: Callable[[], Mapping[str, Seen]]
     facts: Facts
+    page_link: Callable[[PageRole], str]
 
 
 def create_app(service: Service, surroundings: Surroundings) -> Doorkeeper:
@@ -113,8 +117,9 @@ def create_app(service: Service, surroundings: Surroundings) -> Doorkeeper:
     app.include_router(_bridge(service, surroundings))
     app.include_router(_reader(service, surroundings))
     app.include_router(_operator(service))
+    app.include_router(page_routes(surroundings.page_link, only("reader", "operator"), _PROBLEMS))
     app.include_router(metrics_routes(surroundings.facts, only("reader", "operator"), _PROBLEMS))
-    for kind, handler in _HANDLERS.items():
+    for kind, handler in HANDLERS.items():
         app.add_exception_handler(kind, handler)
     return Doorkeeper(app, surroundings.tokens, surroundings.facts.count_request)
 
@@ -406,7 +411,7 @@ async def _on_fault(request: Request, exc: Exception) -> Response:
     return _problem(500, Problem("node_fault", "the node failed at this request", "its log says why"))
 
 
-_HANDLERS: Final[Mapping[type[Exception], Handler]] = {
+HANDLERS: Final[Mapping[type[Exception], Handler]] = {
     Refused: _on_refused,
     RequestValidationError: _on_form,
     HTTPException: _on_http,

@@ -21,6 +21,7 @@ from comity.node import (
     cli_launch,
     cli_lineage,
     cli_node,
+    cli_page,
     cli_policy,
     cli_publish,
     cli_why,
@@ -70,6 +71,7 @@ cli_approve.register(app)
 cli_dev.register(app)
 cli_launch.register(app)
 cli_lineage.register(app)
+cli_page.register(app)
 cli_why.register(app)
 
 

@@ -416,6 +416,10 @@ class NodeClient:
     def record(self, record: str) -> Json:
         return self._json(f"/v1/records/{_quoted(record)}")
 
+    def page_link(self) -> Json:
+        """A link to the people's page that lets one browser in, once, as this role."""
+        return _decoded_json(self._exchange("POST", "/v1/page-links", b"{}"))
+
     # Operator
 
     def submit_record(self, record: bytes) -> Json:

@@ -56,6 +56,7 @@ class Config:
         log_level: the least that is logged.
         log_format: how it is written.
         metrics_listen: `host:port` on the loopback where metrics are served; empty where they are not.
+        page_listen: `host:port` on the loopback of the people's page; empty where there is none.
         purpose: the purpose of steps that name none; empty where they must.
         automation: id of the credential of runs that nobody signed a ticket for; None where there are none.
         wait_default_s, wait_max_s: how long a call waits for a decision when it does not say, and at most.
@@ -74,6 +75,7 @@ class Config:
     log_level: LogLevel = "info"
     log_format: LogFormat = "auto"
     metrics_listen: str = ""
+    page_listen: str = ""
     purpose: str = ""
     automation: bytes | None = None
     wait_default_s: int = 60
@@ -278,6 +280,14 @@ _SETTINGS: Final = (
         _typed(Annotated[int, msgspec.Meta(ge=0, le=WAIT_S_MAX)]),
         "The longest that any call may wait.",
         table="wait",
+    ),
+    _Setting(
+        "listen",
+        LOOPBACK_FORM,
+        _loopback,
+        "Where a browser on this machine finds the people's page; `comity page` lets one in. Off where it is not set.",
+        table="page",
+        example="127.0.0.1:8410",
     ),
     _Setting(
         "peers",

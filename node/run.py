@@ -9,9 +9,10 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from random import Random
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 import structlog
@@ -50,6 +51,9 @@ from comity.protocol.envelope import SignedRecord
 from comity.protocol.errors import ComityError, ConfigError, VerificationError
 from comity.protocol.limits import ASK_AHEAD_S
 from comity.protocol.records import decode_body
+
+if TYPE_CHECKING:
+    from comity.node.page import Page
 
 log = structlog.get_logger("comity.node")
 
@@ -212,6 +216,8 @@ async def _run(
             await nursery.start(surroundings.serve)
             if house.config.metrics_listen:
                 await nursery.start(surroundings.serve_metrics)
+            if house.config.page_listen:
+                await nursery.start(surroundings.serve_page)
             nursery.start_soon(surroundings.follow)
             said = surroundings.ready()
             log.info(
@@ -385,9 +391,24 @@ class _Surroundings:
             self.listens,
             self.attendance.seen,
             self.facts,
+            self.page.link,
         )
         app = create_app(self.service, around)
         await serve_on_socket(app, self.house.home.socket, task_status=task_status)
+
+    @cached_property
+    def page(self) -> Page:
+        """The people's page, whether it is served or not."""
+        from comity.node.page import Page
+
+        return Page(self.service, self.listens, self.attendance.seen, self.facts.count_request)
+
+    async def serve_page(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Serve the people's page on its port."""
+        async with trio.open_nursery() as nursery:
+            host, port = await nursery.start(self.page.serve, self.house.config.page_listen)
+            log.info("page_served", host=host, port=port)
+            task_status.started()
 
     async def serve_metrics(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Serve the metrics on their port."""
