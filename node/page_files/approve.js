@@ -21,7 +21,7 @@ export async function intent(intentId, key, state, again) {
       asked(shown, said),
       el("section", { class: "card", "aria-labelledby": "stands" }, el("h2", { id: "stands" }, "Where it stands"), standing(said)),
       el("section", { class: "card yours", "aria-labelledby": "yours" }, el("h2", { id: "yours" }, "Your approval"), yours(shown, said, key, state, again)),
-      el("section", { class: "card", "aria-labelledby": "given" }, el("h2", { id: "given" }, "Approvals"), given(said, key, state, again)),
+      el("section", { class: "card", "aria-labelledby": "given" }, el("h2", { id: "given" }, "Approvals"), given(shown, said, key, state, again)),
     ],
   };
 }
@@ -171,18 +171,18 @@ function confirm(shown, said, key, chosen, state, again) {
   );
 }
 
-function given(said, key, state, again) {
+function given(shown, said, key, state, again) {
   if (!said.approvals.length) return el("p", { class: "quiet" }, "Nobody's approval of it is known here.");
-  return list(said.approvals.map((each) => approvalRow(each, key, said.now, state, again)));
+  return list(said.approvals.map((each) => approvalRow(each, key, said.now, hex(shown.header.coalition), state, again)));
 }
 
 /** One approval; with the way to take it back, for whoever signed it. */
-export function approvalRow(each, key, now, state, again) {
+export function approvalRow(each, key, now, coalition, state, again) {
   const mine = key && each.key === key.id;
   const short = each.approval.slice(0, 16);
   const take = async () => {
     try {
-      const person = { ...key, member: each.member, coalition: state.coalition, credential: each.credential };
+      const person = { ...key, member: each.member, coalition, credential: each.credential };
       const made = await withdrawal(person, each.approval, now);
       await post("/api/records", { record: toBase64(made.bytes) });
       Object.assign(state, { said: "Your approval was taken back.", failed: false });
