@@ -188,6 +188,7 @@ def _shown(page: Page) -> APIRouter:
 
     @router.get("/why")
     async def why(name: Annotated[str, Query(max_length=1_024)]) -> Response:
+        await service.bring(partial(page_views.votes_missing, core, name), FETCH_S)
         return json_answer(await service.call(partial(page_views.told, core, name)))
 
     @router.get("/intents/{intent}")

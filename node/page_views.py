@@ -12,8 +12,9 @@ from comity.node.cli_intent_words import STANDINGS
 from comity.node.core import Core
 from comity.node.entitlements import approvals_shown, entitlements
 from comity.node.problems import Refused
+from comity.node.standings import newest_decision
 from comity.node.why import why
-from comity.protocol.execution import Intent
+from comity.protocol.execution import Intent, Permit, Refusal
 from comity.protocol.verified import VerifiedRecord
 
 Json: TypeAlias = Any
@@ -57,6 +58,20 @@ def told(core: Core, name: str) -> Json:
     """
     found = why(core, name)
     return found | {"codes": codes_in(found), "standings": STANDINGS} | _here(core)
+
+
+def votes_missing(core: Core, name: str) -> tuple[bytes, ...]:
+    """The votes that are not held here of the decision that an id names, or that is the newest on the intent it names."""
+    try:
+        named = core.holdings.get(bytes.fromhex(name))
+    except ValueError:
+        return ()
+    if named is not None and isinstance(named.body, Intent):
+        named = newest_decision(core, named)
+    if named is None or not isinstance(named.body, Permit | Refusal):
+        return ()
+    held = core.store.holds(named.body.votes)
+    return tuple(vote for vote in named.body.votes if vote not in held)
 
 
 def intent(core: Core, intent_id: bytes, public: str) -> Json:

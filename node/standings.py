@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any, Final, TypeAlias
 
 from comity.node.core import Core
+from comity.node.revocations import state_of
 from comity.node.steps import cause_form, need_form
 from comity.protocol.execution import Actuation, Intent, Observation, Permit, Refusal, Vote
 from comity.protocol.governance import Credential
@@ -176,6 +177,9 @@ def _classes_of_approvals(core: Core, intent: AnyRecord) -> set[str]:
             continue
         credential = core.holdings.get(record.authority) if record.authority is not None else None
         approved = body.claim == "approval" and body.shown == intent.header.body.digest
+        if approved and (state_of(core, record) or 0 < body.not_after <= core.clock.now()):
+            # It was withdrawn, or has ended: somebody is wanted again.
+            continue
         if approved and credential is not None and isinstance(credential.body, Credential):
             classes.update(credential.body.classes)
     return classes

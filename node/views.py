@@ -390,6 +390,7 @@ def decision(core: Core, decision_id: bytes) -> Json:
         "ask": body.ask.hex(),
         "epoch": body.epoch.hex(),
         "votes": [_vote(vote, modes) for vote in votes],
+        "votes_missing": sorted({i.hex() for i in body.votes} - {vote.id.hex() for vote in votes}),
         "outputs": [],
         "record": _encoded(record),
     }

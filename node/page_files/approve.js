@@ -45,9 +45,9 @@ function asked(shown, said) {
       ["run", quoted(run.run)],
       ["job", quoted(run.job ?? "")],
       ["step", quoted(run.step ?? "")],
-      ["of", quoted(run.orchestrator)],
+      ["orchestrator", quoted(run.orchestrator)],
       ["code", id(hex(code.digest)), code.location ? [" at ", quoted(code.location)] : null, code.revision ? [", revision ", quoted(code.revision)] : null],
-      ["under the credential", id(said.credential_id)],
+      ["credential", id(said.credential_id)],
     ),
     el("p", { class: "quiet" }, "Digest of what is asked, computed in this browser: ", el("code", { class: "whole", id: "digest" }, hex(shown.digest))),
   );
@@ -166,7 +166,7 @@ function confirm(shown, said, key, chosen, state, again) {
   return el(
     "div",
     { class: "sure", role: "group", "aria-labelledby": "sure" },
-    el("p", { id: "sure" }, "You sign that ", quoted(said.requester), " may do what is shown above, ", quoted(said.purpose), ", until ", time(state.until), ". Your approval alone decides nothing; the organizations vote on it."),
+    el("p", { id: "sure" }, "You sign that ", quoted(said.requester), " may do what is shown above, for the purpose ", quoted(said.purpose), ". It holds until ", time(state.until), "; your approval alone decides nothing; the organizations vote on it."),
     el("p", { class: "actions" }, el("button", { id: "sign", class: "primary", on: { click: sign } }, "Sign with my key"), el("button", { id: "back", on: { click: back } }, "Not now")),
   );
 }

@@ -31,10 +31,8 @@ function waitingCard(row, said) {
     el(
       "p",
       { class: "who" },
-      badge(row.standing),
-      ` of ${row.member}`,
-      foreign ? ", for the approval of your people" : "",
-      ", since ",
+      foreign ? badge("deferred", "waits for your people") : badge(row.standing),
+      ` ${row.member}, since `,
       time(row.at),
     ),
     facts(["asked for by", quoted(row.requester)], ["purpose", row.purpose], ["run", quoted(row.run)]),
@@ -148,10 +146,11 @@ function work(row) {
 }
 
 function decision(made, said, i) {
-  const count = made.votes.length === 1 ? "one vote" : `${made.votes.length} votes`;
+  const all = made.votes.length + made.votes_missing.length;
+  const count = all === 1 ? "one vote" : `${all} votes`;
   return [
     el("h3", {}, "Decided: ", badge(made.outcome)),
-    el("p", {}, time(made.t), ` by ${count}`, made.quorum ? ` where ${made.quorum} decide.` : "."),
+    el("p", {}, time(made.t), ` by ${count}`, made.quorum ? ` where ${made.quorum} decide.` : ".", made.votes_missing.length ? ` ${made.votes_missing.length} of them are not held here.` : ""),
     made.outputs.map((output) =>
       el(
         "p",

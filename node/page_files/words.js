@@ -32,10 +32,9 @@ export function term(said, codes, families, begins, key) {
       "summary",
       {},
       el("span", { class: "begins" }, begins, " "),
-      sentence,
-      " ",
-      el("code", { class: "code" }, said.code),
-      said.rule ? [" by the rule ", quoted(said.rule)] : null,
+      said.rule ? ["the rule ", quoted(said.rule), " says "] : null,
+      said.message ? [sentence, " "] : null,
+      el("code", { class: "code" }, said.message ? said.code : sentence),
     ),
     el("div", { class: "meaning" }, body),
   );

@@ -35,9 +35,10 @@ def with_page(home: Home, **changes: Any) -> None:
 
 @asynccontextmanager
 async def four(place: Path) -> AsyncGenerator[dict[str, RunningHouse]]:
-    """Four members; the second serves a page, and the first has something that waits for its officer."""
+    """Four members. The first asks, and has a page; so has the second, where the officer is."""
     homes = found(place, FOUR)
-    with_page(homes[SOUTH])
+    for member in (NORTH, SOUTH):
+        with_page(homes[member])
     async with inhabited(homes) as houses:
         await equip(houses[NORTH])
         yield houses

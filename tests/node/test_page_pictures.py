@@ -1,0 +1,112 @@
+"""The pictures of docs/approve.md, taken of a node that runs: by this test, and for the page by `scripts/pictures`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from PIL import Image
+from playwright.sync_api import Page
+
+from api_calls import step, submit
+from browser import Browsers, Screen, browsers
+from houses import short_folder
+from page_visits import approve, ask_for_pooled, enter, four, go, look_at, officer
+from world import NORTH, SOUTH
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
+COLOURS = 96
+"""Of a picture of text on a few grounds: with all of them it is three times as large and looks the same."""
+BYTES_MAX = 100_000
+"""Of one picture: it travels with the repository."""
+WIDE: dict[str, Any] = {"viewport": {"width": 960, "height": 400}}
+NARROW: dict[str, Any] = {"viewport": {"width": 360, "height": 740}}
+
+
+@pytest.fixture(autouse=True)
+def silent_log() -> Iterator[None]:
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    with short_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def at() -> Iterator[Browsers]:
+    with browsers() as found:
+        yield found
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Path:
+    """Where the pictures go: a folder of the test, or the one that `COMITY_PICTURES` names."""
+    named = os.environ.get("COMITY_PICTURES")
+    return Path(named) if named else tmp_path
+
+
+async def take(screen: Screen, album: Path, name: str, **size: Any) -> None:
+    """A picture of what is shown, which fits its window and is small."""
+
+    def taken(page: Page) -> None:
+        if size:
+            page.set_viewport_size(size["viewport"])
+        page.mouse.move(0, 0)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+        page.screenshot(path=album / f"{name}.png", full_page=True)
+
+    await screen.do(taken)
+    with Image.open(album / f"{name}.png") as picture:
+        few = picture.convert("RGB").quantize(COLOURS)
+    few.save(album / f"{name}.png", optimize=True)
+    assert 5_000 < (album / f"{name}.png").stat().st_size < BYTES_MAX, name
+
+
+async def test_the_pictures(place: Path, at: Browsers, album: Path) -> None:
+    with at.screen(color_scheme="light", **WIDE) as screen:
+        async with four(place) as houses:
+            asked = await ask_for_pooled(houses[NORTH])
+            await submit(houses[NORTH], step("forbidden/list", run="run-2"))
+            await enter(screen, houses[SOUTH])
+            await screen.do(lambda page: go(page, "Your key"))
+            await take(screen, album, "page-key-none")
+            await officer(screen, houses[SOUTH], place)
+            await screen.do(lambda page: page.locator("text=in force").wait_for())
+            await take(screen, album, "page-key")
+            await screen.do(lambda page: go(page, "Waiting"))
+            await screen.do(lambda page: page.locator("text=Look at it and approve").wait_for())
+            await take(screen, album, "page-waiting")
+            await screen.do(lambda page: look_at(page, asked.intent))
+            await take(screen, album, "page-intent")
+            await screen.do(lambda page: page.locator("#approve").click())
+            await screen.do(lambda page: page.locator("#sign").wait_for())
+            await take(screen, album, "page-sign", **NARROW)
+            await screen.do(lambda page: page.locator("#back").click())
+            await screen.do(approve)
+            await screen.do(lambda page: page.emulate_media(color_scheme="dark"))
+            await take(screen, album, "page-approved", **WIDE)
+            await screen.do(lambda page: go(page, "Connected"))
+            await take(screen, album, "page-connected", **NARROW)
+            decided = await houses[NORTH].ask(lambda client: client.step(asked.intent, 10.0))
+            await houses[SOUTH].ask(lambda client: client.record(decided.permit), "reader")
+            await screen.do(lambda page: page.emulate_media(color_scheme="light"))
+            await screen.do(lambda page: go(page, "Decided"))
+            await screen.do(lambda page: page.locator("main h2 a").first.click())
+            await screen.do(lambda page: page.locator("text=Vote by vote").wait_for())
+            await take(screen, album, "page-why", **WIDE)
+            await enter(screen, houses[NORTH])
+            await screen.do(lambda page: go(page, "Decided"))
+            await take(screen, album, "page-decided", **WIDE)
+            await screen.do(lambda page: page.locator("main h2 a", has_text="forbidden").click())
+            await screen.do(lambda page: page.locator("text=Vote by vote").wait_for())
+            await screen.do(lambda page: page.locator("summary").first.click())
+            await take(screen, album, "page-refused", **NARROW)
+            assert screen.errors == []
