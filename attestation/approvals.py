@@ -8,7 +8,7 @@ Spec: docs/spec/decision.md section 2.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from comity.attestation.credentials import Chain, Relied, bound_problem, read_chain
 from comity.attestation.epochs import EpochState
@@ -19,6 +19,9 @@ from comity.protocol.outcome import Cause, Mode
 from comity.protocol.verified import VerifiedRecord
 
 AnyRecord: TypeAlias = VerifiedRecord[Any]
+
+OWN_INTENT: Final = "own_intent"
+"""The reason why an approval does not count whose author stands in the requester's chain, or the reverse."""
 
 
 def approvals_for(
@@ -65,7 +68,7 @@ def _approver(
     if record.body.not_after and t >= record.body.not_after:
         return "expired"
     chain = approving_chain(record.authority, intent, requester, relied, epoch, taxonomy, t)
-    return chain.code if isinstance(chain, Cause) else chain
+    return chain.cause.code if isinstance(chain, Finding) else chain
 
 
 def approving_chain(
@@ -76,19 +79,18 @@ def approving_chain(
     epoch: EpochState,
     taxonomy: Taxonomy,
     t: int,
-) -> Chain | Cause:
+) -> Chain | Finding | str:
     """The chain under which a credential's holder may approve an intent at t, or why an approval would not count.
 
-    A cause is one of `read_chain`, `credential_bound`, or `own_intent`, which stands in no outcome: it is the reason
-    that `approval_not_counted` names.
+    A finding is one of `read_chain`, or that a bound would be overstepped; a text is `OWN_INTENT`.
     """
     chain = read_chain(credential, relied, epoch, taxonomy, t)
     if isinstance(chain, Finding):
-        return chain.cause
+        return chain
     if chain.subjects & requester.subjects or chain.keys & requester.keys:
-        return Cause(code="own_intent")
+        return OWN_INTENT
     for group in intent.body.classes:
         problem = bound_problem(chain, "approve", group.asset, intent.header.realm, intent.body.purpose)
         if problem is not None:
-            return problem.cause
+            return problem
     return chain

@@ -20,7 +20,7 @@ from comity.protocol.encoding import Form
 from comity.protocol.envelope import SignedRecord, decode_record
 from comity.protocol.errors import ConfigError, DecodeError
 from comity.protocol.execution import Intent, LaunchTicket, Observation
-from comity.protocol.governance import Credential
+from comity.protocol.governance import Credential, Revocation
 from comity.protocol.identifiers import pattern_matches, pattern_within, sha256
 from comity.protocol.limits import RECORD_BYTES_MAX
 from comity.protocol.records import decode_body
@@ -180,6 +180,16 @@ def approval(holder: Author, intent: SignedRecord, *, hours: int) -> SignedRecor
     return holder.write(
         "observation", body, at, subject=(intent.id,), outcome="approved", realm=intent.header.realm
     )
+
+
+def withdrawal(holder: Author, approval: str) -> SignedRecord:
+    """An approval taken back, by whoever signed it. What was decided with it stands; nothing more is.
+
+    Args:
+        approval: the id of its record.
+    """
+    body = Revocation(salt=NO_SALT, reason="withdrawn")
+    return holder.write("revocation", body, now(), subject=(bytes.fromhex(approval),))
 
 
 @dataclass(frozen=True, slots=True)

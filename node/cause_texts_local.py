@@ -363,11 +363,43 @@ PAGES: Final[tuple[CausePage, ...]] = (
     ),
     _node(
         "host_wrong",
-        "The metrics were asked for under a name that is no loopback address. A page in a browser can have a name of"
-        " its own resolved to this machine; what it asks for is refused.",
+        "The metrics, or the page, were asked for under a name that is no loopback address. A page in a browser"
+        " can have a name of its own resolved to this machine; what it asks for is refused.",
         _PROGRAM,
         "Ask for them by 127.0.0.1 or ::1.",
-        related="method_not_allowed",
+        related="method_not_allowed origin_wrong",
+    ),
+    _node(
+        "login_wrong",
+        "The link to the page was used already, or is older than two minutes.",
+        "whoever wants to look",
+        "Have another one printed.",
+        "comity page",
+        related="session_ended",
+    ),
+    _node(
+        "origin_wrong",
+        "Another page than the node's own asked for this in a browser that has the node's page open.",
+        "nobody: it is how the page is kept from others",
+        "If this page says so itself, open it by the address that the command prints.",
+        "comity page",
+        related="host_wrong",
+    ),
+    _node(
+        "page_off",
+        "This node serves no page for people.",
+        _OPERATOR,
+        "Set `listen` under `[page]` in node.toml, and start the node again.",
+        "comity config check",
+        related="not_found",
+    ),
+    _node(
+        "session_ended",
+        "The browser has no session with the node's page, or it has ended: after eight hours, or with the node.",
+        "whoever wants to look",
+        "Have a link printed, and open it.",
+        "comity page",
+        related="login_wrong",
     ),
     _node(
         "method_not_allowed",

@@ -26,13 +26,18 @@ from comity.node.cli_terminal import (
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from comity.node.signing_hand import Hand
+
 
 def register(root: typer.Typer) -> None:
     """Add the commands."""
     root.command("waiting", epilog=examples("comity waiting", "comity waiting --json"))(waiting)
     root.command(
         "approve",
-        epilog=examples("comity approve INTENT --key dpo.pem --credential CREDENTIAL --home HOME"),
+        epilog=examples(
+            "comity approve INTENT --key dpo.pem --credential CREDENTIAL --home HOME",
+            "comity approve INTENT --key dpo.pem --credential CREDENTIAL --withdraw",
+        ),
     )(approve)
     root.command(
         "ticket",
@@ -72,6 +77,9 @@ def approve(
     yes: Annotated[
         bool, typer.Option("--yes", help="Do not ask before signing; needed where there is no terminal.")
     ] = False,
+    withdraw: Annotated[
+        bool, typer.Option("--withdraw", help="Take back what you have approved of it, instead of approving.")
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="FILE", help="Write the approval here instead of publishing it."),
@@ -80,10 +88,11 @@ def approve(
     passphrase_file: PassphraseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Approve an intent with your own key, bound to what is shown here.
+    """Approve an intent with your own key, bound to what is shown here; or take that back.
 
     The intent is fetched from the local node, and the approval goes through it to the intent's author. An
-    approval of one's own intent, or of one's delegates', does not count.
+    approval of one's own intent, or of one's delegates', does not count. What was decided before an approval was
+    withdrawn stands; a permit that it was needed for is not started any more.
     """
     from comity.node.asking import approval, approval_notes, shown_intent
     from comity.node.signing_hand import Hand
@@ -91,6 +100,9 @@ def approve(
 
     hand = Hand.of(home, passphrase_file)
     intent_id = hand.id_of(intent, "intent")
+    if withdraw:
+        _take_back(hand, intent_id, key, credential, out, as_json=as_json)
+        return
     signed_intent = hand.record(intent_id)
     shown = shown_intent(hand.reader().intent(intent_id), signed_intent)
     held = hand.credential(credential)
@@ -124,6 +136,38 @@ def approve(
         console.print(f"Approved by {record.id.hex()}{told}{written}")
 
     show(done, as_json, say_done)
+
+
+def _take_back(
+    hand: Hand, intent_id: str, key: Path, credential: str, out: Path | None, *, as_json: bool
+) -> None:
+    """Withdraw every approval of an intent that this key has signed and that counts."""
+    from comity.node.asking import withdrawal
+    from comity.protocol.errors import ConfigError
+
+    shown: Any = hand.reader().intent(intent_id)
+    holder = hand.holder(key, hand.credential(credential))
+    mine = [
+        row["approval"]
+        for row in shown["approvals"]
+        if row["key"] == holder.signer.key_id.hex() and row["state"] == "counts"
+    ]
+    if not mine:
+        raise ConfigError(f"this key has signed no approval of {intent_id[:16]} that counts now")
+    if out is not None and len(mine) > 1:
+        raise ConfigError(f"{len(mine)} approvals are to be taken back, and --out takes one")
+    done = [
+        hand.deliver(withdrawal(holder, each), out, publish=out is None) | {"approval": each} for each in mine
+    ]
+
+    def say(console: Console) -> None:
+        for each in done:
+            where = (
+                f"written to {out}" if out is not None else f"told {', '.join(each['told']) or 'nobody else'}"
+            )
+            console.print(f"Withdrew the approval {each['approval']} by {each['record']}, {where}")
+
+    show({"intent": intent_id, "withdrawn": done}, as_json, say)
 
 
 @reported

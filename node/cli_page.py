@@ -14,15 +14,16 @@ if TYPE_CHECKING:
 
 def register(root: typer.Typer) -> None:
     """Add the command."""
-    root.command("page", epilog=examples("comity page", "comity page --look-only", "comity page --home HOME"))(
-        page
-    )
+    root.command(
+        "page", epilog=examples("comity page", "comity page --look-only", "comity page --home HOME")
+    )(page)
 
 
 @reported
 def page(
     look_only: Annotated[
-        bool, typer.Option("--look-only", help="The browser only looks: it hands in nothing that is signed there.")
+        bool,
+        typer.Option("--look-only", help="The browser only looks: it hands in nothing that is signed there."),
     ] = False,
     home: HomeOption = None,
     as_json: JsonOption = False,

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Final, TypeAlias
 
-from comity.attestation.approvals import approving_chain
+from comity.attestation.approvals import OWN_INTENT, approving_chain
 from comity.attestation.credentials import Chain, read_chain
+from comity.attestation.findings import Finding
 from comity.attestation.gathering import chain_of
 from comity.attestation.signing import key_id
 from comity.node.core import Core
@@ -32,7 +33,7 @@ APPROVALS_MAX: Final = 64
 
 _OVER: Final = frozenset({"permitted", "refused", "expired"})
 _WORDS: Final = {
-    "own_intent": "it is your own intent, or that of somebody who delegated to you or to whom you delegated:"
+    OWN_INTENT: "it is your own intent, or that of somebody who delegated to you or to whom you delegated:"
     " somebody else has to approve it",
     "credential_taken_back": "your credential, or one above it, was taken back",
     "not_wanted": "nothing here waits for an approval by somebody who holds {classes}",
@@ -170,9 +171,8 @@ def _chain_for(core: Core, intent: VerifiedRecord[Intent], credential: bytes) ->
     requester = read_chain(intent.body.credential, relied, governance.epoch, governance.taxonomy, t)
     if not isinstance(requester, Chain):
         return "requester_unknown"
-    return approving_chain(
-        credential, intent, requester, relied, governance.epoch, governance.taxonomy, t
-    )
+    found = approving_chain(credential, intent, requester, relied, governance.epoch, governance.taxonomy, t)
+    return found.cause if isinstance(found, Finding) else found
 
 
 def _sentence(

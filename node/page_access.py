@@ -31,11 +31,21 @@ COOKIE: Final = "comity_page"
 KEY_HEADER: Final = b"x-comity-page-key"
 LOGIN: Final = "/api/login"
 
+_CONTENT_SECURITY_POLICY: Final = (
+    b"default-src 'none'",
+    b"script-src 'self'",
+    b"style-src 'self'",
+    b"img-src 'self'",
+    b"connect-src 'self'",
+    b"base-uri 'none'",
+    b"form-action 'none'",
+    b"frame-ancestors 'none'",
+    b"require-trusted-types-for 'script'",
+)
 SECURITY_HEADERS: Final = (
     (
         b"content-security-policy",
-        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
-        b" base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
+        b"; ".join(_CONTENT_SECURITY_POLICY),
     ),
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),

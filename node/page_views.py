@@ -10,7 +10,7 @@ from comity.node import views
 from comity.node.cause_pages import pages
 from comity.node.cli_intent_words import STANDINGS
 from comity.node.core import Core
-from comity.node.entitlements import approvals_shown, entitlements
+from comity.node.entitlements import entitlements
 from comity.node.problems import Refused
 from comity.node.standings import newest_decision
 from comity.node.why import why
@@ -61,7 +61,7 @@ def told(core: Core, name: str) -> Json:
 
 
 def votes_missing(core: Core, name: str) -> tuple[bytes, ...]:
-    """The votes that are not held here of the decision that an id names, or that is the newest on the intent it names."""
+    """The votes, of the decision that an id names or that is the newest on an intent, that are not held here."""
     try:
         named = core.holdings.get(bytes.fromhex(name))
     except ValueError:
@@ -75,8 +75,9 @@ def votes_missing(core: Core, name: str) -> tuple[bytes, ...]:
 
 
 def intent(core: Core, intent_id: bytes, public: str) -> Json:
-    """One intent for whoever may approve it: its record as it was signed, what the node knows beside it, and whether
-    a key's approval would help.
+    """One intent for whoever may approve it.
+
+    Its record as it was signed, what the node knows beside it, and whether a key's approval would help.
 
     Args:
         public: the person's public key; empty where the browser has none.
@@ -96,7 +97,6 @@ def intent(core: Core, intent_id: bytes, public: str) -> Json:
             "record": base64.b64encode(record.record.encoded()).decode(),
             "credential_id": record.body.credential.hex(),
             "wanted": sorted(wanted),
-            "approvals": approvals_shown(core, record),
             "entitlements": entitlements(core, asked, public, wanted) if public else [],
             "codes": codes_in(shown),
             "standings": STANDINGS,

@@ -18,6 +18,7 @@ from comity.node.accusing import proofs_held
 from comity.node.attendance import Seen
 from comity.node.coalitions import tolerance
 from comity.node.core import Core
+from comity.node.entitlements import approvals_shown
 from comity.node.forms import GovernanceForm, PartnerAsset, TermForm
 from comity.node.plain_values import plain
 from comity.node.problems import Refused
@@ -307,6 +308,7 @@ def intent(core: Core, intent_id: bytes) -> Json:
         "data_classes": data_classes_of(core, record.body),
         "digest": record.header.body.digest.hex(),
         "evidence": _evidence(core, intent_id),
+        "approvals": approvals_shown(core, record),
         "record": _encoded(record),
     }
     pursuit = core.requester.pursuit(intent_id)

@@ -109,6 +109,7 @@ READER = [
         "/v1/bundles/x",
     )
 ]
+READER.append(("POST", "/v1/page-links"))
 OPERATOR = [("POST", "/v1/records")]
 FORMS = {
     "/v1/steps": step("patients"),
@@ -117,6 +118,7 @@ FORMS = {
     "/v1/starts": StartForm(CODE, "patients"),
     "/v1/actuations": ActuationForm(CODE, CODE, "patients", CODE, 1, "text/csv"),
     "/v1/records": {"record": ""},
+    "/v1/page-links": {},
 }
 
 

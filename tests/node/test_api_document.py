@@ -36,6 +36,7 @@ from houses import RunningHouse, found, inhabited, short_folder
 from unix_session import unix_session
 from world import NORTH
 
+PAGE = "127.0.0.1:0"
 SOUND = 4
 """Requests of each operation and role that are as the document says."""
 UNSOUND = 4
@@ -124,7 +125,9 @@ async def test_every_answer_is_one_that_the_document_describes(place: Path) -> N
     settled = read_config(home.config)
     write_config(
         home.config,
-        type(settled)(settled.member, settled.node, purpose="care", wait_default_s=0, wait_max_s=1),
+        type(settled)(
+            settled.member, settled.node, purpose="care", wait_default_s=0, wait_max_s=1, page_listen=PAGE
+        ),
         replace=True,
     )
     async with inhabited(homes) as houses:

@@ -97,9 +97,13 @@ def test_whatever_is_written_is_read(config: Config) -> None:
 def test_a_newcomer_finds_every_key_explained() -> None:
     lines = format_config(Config(member=MEMBER, node=NODE)).splitlines()
     for field in dataclasses.fields(Config):
-        name = field.name.removeprefix("wait_")
-        (number,) = (
-            i for i, line in enumerate(lines) if line.startswith((f"{name} =", f"# {name} =", f"[{name}]"))
+        table = next((each for each in ("wait", "page", "notify") if field.name.startswith(f"{each}_")), "")
+        name = field.name.removeprefix(f"{table}_")
+        begin = lines.index(f"[{table}]") if table else 0
+        number = next(
+            i
+            for i, line in enumerate(lines)
+            if i >= begin and line.startswith((f"{name} =", f"# {name} =", f"[{name}]"))
         )
         assert lines[number - 1].startswith("# ")
     # What is commented out is right once the comment sign is gone.

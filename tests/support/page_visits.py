@@ -52,9 +52,7 @@ def pooled(**changes: Any) -> StepForm:
 
 async def ask_for_pooled(north: RunningHouse, **changes: Any) -> StepAnswer:
     """Have a clinic ask for what waits then."""
-    await make(
-        north, await submit(north, step("patients", context=CONTEXT, purpose="survival_study")), b"p"
-    )
+    await make(north, await submit(north, step("patients", context=CONTEXT, purpose="survival_study")), b"p")
     asked = await submit(north, pooled(**changes))
     assert asked.outcome == "defer", asked
     return asked
@@ -87,9 +85,7 @@ async def make_key(screen: Screen) -> dict[str, str]:
     return said
 
 
-async def issue(
-    house: RunningHouse, place: Path, public: dict[str, str], **changes: Any
-) -> SignedRecord:
+async def issue(house: RunningHouse, place: Path, public: dict[str, str], **changes: Any) -> SignedRecord:
     """Have the organization issue a credential for the key of a browser."""
     file = place / f"{public['public'][:12]}.pub.json"
     file.write_text(json.dumps(public))
