@@ -2,6 +2,8 @@
 // keys in the order of their UTF-8 bytes, each in its shortest form. What is outside of that is refused.
 
 const DEPTH_MAX = 16;
+const INT_MAX = 2n ** 63n - 1n;
+const INT_MIN = -(2n ** 63n);
 const text = new TextEncoder();
 const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
@@ -12,11 +14,12 @@ export function encode(value) {
   return joined(parts);
 }
 
-/** The value of some bytes, which have to be all of it. Whole numbers beyond 2^53 are BigInts. */
+/** The value of some bytes, which have to be the only ones for it. Whole numbers beyond 2^53 are BigInts. */
 export function decode(bytes) {
-  const reader = { bytes, view: new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), at: 0 };
+  const reader = { bytes, at: 0 };
   const value = read(reader, 0);
-  if (reader.at !== bytes.length) throw new Error("more bytes than one value has");
+  const again = encode(value);
+  if (again.length !== bytes.length || again.some((byte, i) => byte !== bytes[i])) throw new Error("not canonical");
   return value;
 }
 
@@ -32,16 +35,18 @@ export function joined(parts) {
 }
 
 function write(value, parts, depth) {
-  if (depth > DEPTH_MAX) throw new Error("nested too deeply");
   if (typeof value === "boolean") parts.push(Uint8Array.of(value ? 0xc3 : 0xc2));
   else if (typeof value === "number") parts.push(integer(value));
+  else if (typeof value === "bigint") parts.push(wide(value));
   else if (typeof value === "string") writeText(value, parts);
   else if (value instanceof Uint8Array) writeBytes(value, parts);
+  else if (depth >= DEPTH_MAX) throw new Error("nested too deeply");
   else if (Array.isArray(value)) {
     parts.push(length(value.length, 0x90, 15, 0xdc));
     for (const item of value) write(item, parts, depth + 1);
   } else if (isMap(value)) {
-    const names = Object.keys(value).sort(byBytes);
+    // What is absent is left out: there is no nil.
+    const names = Object.keys(value).filter((name) => value[name] !== undefined).sort(byBytes);
     parts.push(length(names.length, 0x80, 15, 0xde));
     for (const name of names) {
       writeText(name, parts);
@@ -78,6 +83,13 @@ function integer(value) {
   if (value >= -0x8000) return number(0xd1, 2, (view) => view.setInt16(1, value));
   if (value >= -0x80000000) return number(0xd2, 4, (view) => view.setInt32(1, value));
   return number(0xd3, 8, (view) => view.setBigInt64(1, BigInt(value)));
+}
+
+function wide(value) {
+  if (value > INT_MAX || value < INT_MIN) throw new Error("an integer beyond 64 bits signed");
+  if (Number.isSafeInteger(Number(value))) return integer(Number(value));
+  if (value > 0n) return number(0xcf, 8, (view) => view.setBigUint64(1, value));
+  return number(0xd3, 8, (view) => view.setBigInt64(1, value));
 }
 
 function number(tag, size, set) {

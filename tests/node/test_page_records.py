@@ -1,0 +1,183 @@
+"""What the page writes and signs in a browser, held against the golden vectors of the records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from playwright.sync_api import Page
+
+from browser import Browsers, Screen, browsers
+from comity.node.keystore import create_key
+from houses import found, inhabited, short_folder
+from page_visits import enter, go, with_page
+from world import NORTH
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
+VECTORS = Path(__file__).resolve().parents[1] / "vectors"
+
+SPELL = """async ([accepted, rejected]) => {
+  const { decode, encode } = await import("/files/msgpack.js");
+  const { hex, unhex } = await import("/files/records.js");
+  const wrong = [];
+  for (const { name, hex: spelt } of accepted) {
+    try {
+      if (hex(encode(decode(unhex(spelt)))) !== spelt) wrong.push(`${name}: written otherwise`);
+    } catch (error) {
+      wrong.push(`${name}: ${error.message}`);
+    }
+  }
+  for (const { name, hex: spelt } of rejected) {
+    try {
+      decode(unhex(spelt));
+      wrong.push(`${name}: read`);
+    } catch {}
+  }
+  return wrong;
+}"""
+READ = """async ({ header_bytes, body_bytes, id, record, signed_bytes, header, kind }) => {
+  const { decode, encode } = await import("/files/msgpack.js");
+  const { hex, preAuthentication, sha256, unhex } = await import("/files/records.js");
+  const plain = (value) => {
+    if (value instanceof Uint8Array) return { $hex: hex(value) };
+    if (Array.isArray(value)) return value.map(plain);
+    if (typeof value !== "object") return value;
+    return Object.fromEntries(Object.keys(value).sort().map((name) => [name, plain(value[name])]));
+  };
+  const parts = decode(unhex(record));
+  const message = preAuthentication(parts[1]);
+  return {
+    header_bytes: hex(encode(decode(parts[1]))),
+    body_bytes: hex(encode(decode(parts[3]))),
+    signed_bytes: hex(message),
+    id: hex(await sha256(message)),
+    record: hex(encode(parts)),
+    header: plain(decode(parts[1])),
+  };
+}"""
+SIGN = """async ({ header, body_bytes, signatures: [{ test_only_seed, public_key }] }) => {
+  const { hex, sealed, unhex } = await import("/files/records.js");
+  const der = unhex("302e020100300506032b657004220420" + test_only_seed);
+  const key = await crypto.subtle.importKey("pkcs8", der, "Ed25519", false, ["sign"]);
+  const bytes = (value) => value.$hex;
+  const person = {
+    member: header.member,
+    coalition: bytes(header.coalition),
+    credential: header.authority ? bytes(header.authority) : "",
+    publicKey: unhex(public_key),
+    sign: (message) => crypto.subtle.sign("Ed25519", key, message),
+  };
+  const more = { realm: header.realm, subject: header.subject.map((each) => unhex(bytes(each))) };
+  if (header.outcome) more.outcome = header.outcome;
+  if (!header.authority) more.authority = undefined;
+  const made = await sealed(person, header.kind, unhex(body_bytes), header.at, more);
+  return { id: made.id, record: hex(made.bytes) };
+}"""
+
+
+@pytest.fixture(autouse=True)
+def silent_log() -> Iterator[None]:
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    with short_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def at() -> Iterator[Browsers]:
+    with browsers() as started:
+        yield started
+
+
+def vector(kind: str) -> Any:
+    return json.loads((VECTORS / f"records/{kind}.json").read_text())
+
+
+async def at_a_page(screen: Screen, place: Path, work: Any) -> Any:
+    """Do something with the page's own modules, as one node serves them."""
+    homes = found(place, (NORTH,))
+    with_page(homes[NORTH])
+    async with inhabited(homes) as houses:
+        await enter(screen, houses[NORTH])
+        return await screen.do(work)
+
+
+async def test_the_browser_spells_as_the_vectors_do(place: Path, at: Browsers) -> None:
+    known = json.loads((VECTORS / "encoding.json").read_text())
+    assert len(known["accepted"]) > 30
+    assert len(known["rejected"]) > 40
+    with at.screen() as screen:
+        wrong = await at_a_page(
+            screen, place, lambda page: page.evaluate(SPELL, [known["accepted"], known["rejected"]])
+        )
+    assert wrong == []
+
+
+async def test_the_browser_reads_every_kind_as_it_was_signed(place: Path, at: Browsers) -> None:
+    vectors = [json.loads(path.read_text()) for path in sorted((VECTORS / "records").glob("*.json"))]
+    assert len(vectors) > 30
+
+    def read_all(page: Page) -> list[Any]:
+        return [page.evaluate(READ, each) for each in vectors]
+
+    with at.screen() as screen:
+        read = await at_a_page(screen, place, read_all)
+    for made, expected in zip(read, vectors, strict=True):
+        assert made == {name: expected[name] for name in made}, expected["kind"]
+
+
+@pytest.mark.parametrize("kind", ["observation", "revocation"])
+async def test_the_browser_signs_to_the_byte_as_we_do(place: Path, at: Browsers, kind: str) -> None:
+    known = vector(kind)
+    with at.screen() as screen:
+        made = await at_a_page(screen, place, lambda page: page.evaluate(SIGN, known))
+    assert made == {"id": known["id"], "record": known["record"]}
+
+
+async def test_a_key_from_a_file_is_the_same_key(place: Path, at: Browsers) -> None:
+    """A PEM that a command made is imported, and what is no such file is refused with a sentence."""
+    create_key(place / "own.pem")
+    create_key(place / "locked.pem", passphrase=b"secret")
+    (place / "no.pem").write_text("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+    expected = json.loads((place / "own.pub.json").read_text())
+
+    def imported(page: Page) -> Any:
+        go(page, "Your key")
+        page.locator("#pem").set_input_files(place / "locked.pem")
+        page.locator("#outcome", has_text="encrypted under a passphrase").wait_for()
+        page.locator("#pem").set_input_files(place / "no.pem")
+        page.locator("#outcome", has_text="not an Ed25519 key").wait_for()
+        page.locator("#pem").set_input_files(place / "own.pem")
+        said = json.loads(page.locator("#companion").inner_text())
+        # Nobody reads it out again, whatever script runs here.
+        kept = page.evaluate(
+            """async () => {
+              const opening = indexedDB.open("comity", 1);
+              await new Promise((done) => { opening.onsuccess = done; });
+              const store = opening.result.transaction("keys").objectStore("keys").get("person");
+              await new Promise((done) => { store.onsuccess = done; });
+              const { privateKey } = store.result;
+              const out = await crypto.subtle.exportKey("pkcs8", privateKey).catch((error) => error.name);
+              return [privateKey.extractable, out];
+            }"""
+        )
+        page.reload()
+        page.locator("#companion").wait_for()
+        page.locator("#forget").click()
+        page.locator("#forget-yes").click()
+        page.locator("#make").wait_for()
+        return said, kept
+
+    with at.screen() as screen:
+        said, kept = await at_a_page(screen, place, imported)
+    assert said == expected
+    assert kept == [False, "InvalidAccessError"]
