@@ -126,9 +126,7 @@ def entitlements(core: Core, intent: VerifiedRecord[Intent], public: str, wanted
     }
     rows: list[Json] = []
     for record in _naming(core, key_of(public)):
-        why = _why_not(core, intent, record, wanted)
-        if not why and record.id in given:
-            why = "approved"
+        why = "approved" if record.id in given else _why_not(core, intent, record, wanted)
         rows.append(
             {
                 "credential": record.id.hex(),

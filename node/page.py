@@ -17,7 +17,6 @@ from typing import Annotated, Any, Final, TypeAlias
 import structlog
 import trio
 from fastapi import APIRouter, FastAPI, Query, Request, Response
-from fastapi.responses import StreamingResponse
 
 from comity.node import page_views, views
 from comity.node.api import HANDLERS, id_of, json_answer
@@ -25,7 +24,7 @@ from comity.node.api_metrics import listen_on_loopback
 from comity.node.attendance import Seen
 from comity.node.entitlements import approvals_by, held_by
 from comity.node.page_access import LOGIN, PageDoor
-from comity.node.page_events import Watch
+from comity.node.page_events import EventStream, Watch
 from comity.node.page_sessions import PageRole, Session, Sessions
 from comity.node.problems import Refused
 from comity.node.service import Service
@@ -234,8 +233,7 @@ def _people(service: Service, watch: Watch, sessions: Sessions) -> APIRouter:
     async def events(request: Request) -> Response:
         session = _session(request)
         watch.require_place()
-        stream = watch.stream(lambda: sessions.is_open(session))
-        return StreamingResponse(stream, media_type="text/event-stream")
+        return EventStream(watch, partial(sessions.left, session))
 
     return router
 

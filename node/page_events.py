@@ -6,11 +6,14 @@ what is newest of each kind that a page shows. What a look misses, a page finds 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Final
 
 import trio
+from starlette.responses import Response
 
+from comity.node.api_access import Receive, Scope, Send
 from comity.node.core import Core
 from comity.node.page_sessions import STREAMS_MAX
 from comity.node.problems import Refused
@@ -84,17 +87,61 @@ class Watch:
         if self._streams >= STREAMS_MAX:
             raise Refused("busy", f"{STREAMS_MAX} pages are open; close one", 503)
 
-    async def stream(self, is_open: Callable[[], bool]) -> AsyncGenerator[bytes]:
-        """Server-sent events: `changed` whenever something is new, `ended` when the session is over."""
+    @contextmanager
+    def watching(self) -> Generator[None]:
+        """Keep looking as long as this is open."""
         self._streams += 1
         self._wanted.set()
         try:
-            yield b"event: begun\ndata: 1\n\n"
-            while is_open():
-                event = self._changed
-                with trio.move_on_after(BEAT_S):
-                    await event.wait()
-                yield b"event: changed\ndata: 1\n\n" if event.is_set() else b": still here\n\n"
-            yield b"event: ended\ndata: 1\n\n"
+            yield
         finally:
             self._streams -= 1
+
+    async def news(self, within_s: float) -> bool:
+        """Wait for something new, at most so long. Says whether there is."""
+        event = self._changed
+        with trio.move_on_after(within_s):
+            await event.wait()
+        return event.is_set()
+
+
+class EventStream(Response):
+    """Server-sent events: `changed` whenever something is new, `ended` when the session is over.
+
+    Args:
+        left: seconds until the session ends.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, watch: Watch, left: Callable[[], float]) -> None:
+        super().__init__()
+        del self.headers["content-length"]
+        self._watch = watch
+        self._left = left
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        with self._watch.watching():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_until_gone, receive, nursery.cancel_scope)
+                await self._tell(send)
+                nursery.cancel_scope.cancel()
+
+    async def _tell(self, send: Send) -> None:
+        async def say(text: bytes, *, more: bool = True) -> None:
+            await send({"type": "http.response.body", "body": text + b"\n\n", "more_body": more})
+
+        await say(b"event: begun\ndata: 1")
+        while (rest := self._left()) > 0:
+            new = await self._watch.news(min(BEAT_S, rest))
+            await say(b"event: changed\ndata: 1" if new else b": still here")
+        await say(b"event: ended\ndata: 1", more=False)
+
+
+async def _until_gone(receive: Receive, scope: trio.CancelScope) -> None:
+    """End a scope when whoever listens has hung up."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()

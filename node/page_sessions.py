@@ -90,10 +90,10 @@ class Sessions:
         found = [s for s in self._open.values() if _equal(s.cookie, cookie) and _equal(s.key, key)]
         return found[0] if found else None
 
-    def is_open(self, session: Session) -> bool:
-        """Whether a session has neither ended nor been left."""
+    def left(self, session: Session) -> float:
+        """Seconds until a session ends; 0 where it has ended or was left."""
         self._forget()
-        return session.cookie in self._open
+        return session.until - self._clock() if session.cookie in self._open else 0.0
 
     def leave(self, session: Session) -> None:
         """End a session."""

@@ -90,7 +90,9 @@ def intent(core: Core, intent_id: bytes, public: str) -> Json:
     if record is None or not isinstance(record.body, Intent):
         raise Refused("not_found", f"no intent {intent_id.hex()[:16]} is held here", 404)
     asked = cast("VerifiedRecord[Intent]", record)
-    wanted = _classes_wanted(shown.get("needs", ()))
+    # What was given and holds no more is wanted again, also before anybody has asked again and been told so.
+    ended = (row for row in shown["approvals"] if row["state"] in ("withdrawn", "expired"))
+    wanted = _classes_wanted(shown.get("needs", ())).union(*(row["classes"] for row in ended))
     return (
         shown
         | {

@@ -15,6 +15,22 @@ const status = document.getElementById("status");
 const who = document.getElementById("who");
 const nav = document.getElementById("nav");
 
+// What is pressed must still be there when it is let go: a view is not changed under a finger.
+const pressed = new Set();
+const waitingForRelease = new Set();
+const press = (what) => pressed.add(what);
+const release = (what) => {
+  pressed.delete(what);
+  // The click comes after the release.
+  if (!pressed.size) setTimeout(() => { for (const go of waitingForRelease) go(); waitingForRelease.clear(); });
+};
+const released = () => (pressed.size ? new Promise((resolve) => waitingForRelease.add(resolve)) : Promise.resolve());
+addEventListener("pointerdown", () => press("pointer"), true);
+for (const event of ["pointerup", "pointercancel", "dragend"]) addEventListener(event, () => release("pointer"), true);
+addEventListener("keydown", (event) => { if (event.key === " " || event.key === "Enter") press("key"); }, true);
+addEventListener("keyup", () => release("key"), true);
+addEventListener("blur", () => { release("pointer"); release("key"); });
+
 let state = {};
 let shown = "";
 let place = "";
@@ -55,6 +71,7 @@ async function show({ focus = "" } = {}) {
   const mine = turn;
   try {
     const view = await load(route());
+    await released();
     if (mine !== turn || view === null) return;
     say("");
     const seen = JSON.stringify({ ...view.data, now: 0 });

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -35,8 +35,17 @@ def with_page(home: Home, **changes: Any) -> None:
 
 @asynccontextmanager
 async def four(place: Path) -> AsyncGenerator[dict[str, RunningHouse]]:
-    """Four members. The first asks, and has a page; so has the second, where the officer is."""
-    homes = found(place, FOUR)
+    """Four members, as `pair`."""
+    async with pair(place, FOUR) as houses:
+        yield houses
+
+
+@asynccontextmanager
+async def pair(
+    place: Path, members: Sequence[str] = (NORTH, SOUTH), **options: Any
+) -> AsyncGenerator[dict[str, RunningHouse]]:
+    """Two members. The first asks, and has a page; so has the second, where the officer is."""
+    homes = found(place, members, **options)
     for member in (NORTH, SOUTH):
         with_page(homes[member])
     async with inhabited(homes) as houses:
