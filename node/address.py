@@ -5,9 +5,12 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Final
+from urllib.parse import urlsplit
 
 FORM: Final = "host:port, or /ip4|ip6|dns|dns4|dns6/HOST/tcp/PORT"
 LOOPBACK_FORM: Final = "127.0.0.1:PORT or [::1]:PORT: programs on other machines never reach it"
+WEBHOOK_FORM: Final = "https://HOST/PATH; http only to 127.0.0.1, ::1 or localhost; no user and no # in it"
+URL_BYTES_MAX: Final = 2_048
 PORT_MAX: Final = 65_535
 ADDRESSES_MAX: Final = 8
 """Addresses of one node: each costs whoever dials it a time-out."""
@@ -64,6 +67,36 @@ def loopback_address(text: str) -> str:
     if not ipaddress.ip_address(plain[1] or plain[2]).is_loopback:
         raise ValueError(f"{text!r} is not on the loopback")
     return text
+
+
+def webhook_url(text: str) -> str:
+    """The same URL, one that may be told what concerns people.
+
+    Raises:
+        ValueError: it is none, or what is told would travel in the clear to another machine.
+    """
+    if (
+        len(text.encode(errors="surrogatepass")) > URL_BYTES_MAX
+        or not text.isascii()
+        or not text.isprintable()
+    ):
+        raise ValueError("it is too long, or has characters that no URL has")
+    parts = urlsplit(text)
+    if parts.username is not None or parts.password is not None or parts.fragment or " " in text:
+        raise ValueError(f"{text!r:.80}: a user, a password, a blank or a # stands in it")
+    host = parts.hostname or ""
+    if parts.scheme not in ("http", "https") or not host or parts.port == 0:
+        raise ValueError(f"{text!r:.80} is no URL of http or https")
+    if parts.scheme == "http" and host != "localhost" and not _is_loopback(host):
+        raise ValueError(f"{text!r:.80}: by http what is told would be read on the way")
+    return text
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def host_and_port(text: str) -> tuple[str, int]:

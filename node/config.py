@@ -20,9 +20,11 @@ from comity.node.address import (
     ADDRESSES_MAX,
     FORM,
     LOOPBACK_FORM,
+    WEBHOOK_FORM,
     dial_address,
     listen_address,
     loopback_address,
+    webhook_url,
 )
 from comity.node.owner_files import write_file
 from comity.node.toml_document import Key, TomlDocument, read_toml, toml_document
@@ -57,6 +59,8 @@ class Config:
         log_format: how it is written.
         metrics_listen: `host:port` on the loopback where metrics are served; empty where they are not.
         page_listen: `host:port` on the loopback of the people's page; empty where there is none.
+        notify_webhook: the URL that is told what waits for people; empty where none is.
+        notify_secret_file: file of the secret that signs it, relative to the home; empty where nothing does.
         purpose: the purpose of steps that name none; empty where they must.
         automation: id of the credential of runs that nobody signed a ticket for; None where there are none.
         wait_default_s, wait_max_s: how long a call waits for a decision when it does not say, and at most.
@@ -76,6 +80,8 @@ class Config:
     log_format: LogFormat = "auto"
     metrics_listen: str = ""
     page_listen: str = ""
+    notify_webhook: str = ""
+    notify_secret_file: str = ""
     purpose: str = ""
     automation: bytes | None = None
     wait_default_s: int = 60
@@ -154,6 +160,15 @@ def _path(value: Any) -> Path:
 def _loopback(value: Any) -> str:
     text: str = msgspec.convert(value, str, strict=True)
     return text if text == "" else loopback_address(text)
+
+
+def _path_text(value: Any) -> str:
+    return "" if value == "" else str(_path(value))
+
+
+def _webhook(value: Any) -> str:
+    text: str = msgspec.convert(value, str, strict=True)
+    return text if text == "" else webhook_url(text)
 
 
 def _purpose(value: Any) -> Any:
@@ -288,6 +303,22 @@ _SETTINGS: Final = (
         "Where a browser on this machine finds the people's page; `comity page` lets one in. Off where it is not set.",
         table="page",
         example="127.0.0.1:8410",
+    ),
+    _Setting(
+        "webhook",
+        WEBHOOK_FORM,
+        _webhook,
+        "What is told, as JSON, what waits for people, what was refused or held, and what was decided then.",
+        table="notify",
+        example="https://alerts.clinic-north.example/comity",
+    ),
+    _Setting(
+        "secret_file",
+        f"the path of a file, of at most {PATH_BYTES_MAX} bytes",
+        _path_text,
+        "The secret, 32 bytes or more, that signs what the webhook is told, relative to this folder.",
+        table="notify",
+        example="webhook.secret",
     ),
     _Setting(
         "peers",

@@ -137,6 +137,9 @@ class Metrics:
         self.commit_seconds = Histogram(
             "comity_store_commit_seconds", "Time of one commit.", buckets=_COMMIT_S, registry=registry
         )
+        self.notifications = Tally(
+            registry, "comity_notifications", "What the webhook was told, by what came of it.", ("result",)
+        )
         self.lines_dropped = Counter(
             "comity_log_lines_dropped", "Log lines that were too many.", registry=registry
         )

@@ -83,6 +83,10 @@ class Facts:
         """Count a request to the local API; the role is empty for who has no token."""
         self._metrics.api.add(role or "none", str(status))
 
+    def count_notification(self, result: str) -> None:
+        """Count what a webhook was told, by what came of it."""
+        self._metrics.notifications.add(result)
+
     async def text(self) -> bytes:
         """All series in Prometheus' text format, at most `FRESH_S` old."""
         async with self._turn:

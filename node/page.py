@@ -24,12 +24,13 @@ from comity.node.api_metrics import listen_on_loopback
 from comity.node.attendance import Seen
 from comity.node.entitlements import approvals_by, held_by
 from comity.node.page_access import LOGIN, PageDoor
-from comity.node.page_events import EventStream, Watch
+from comity.node.page_events import EventStream
 from comity.node.page_sessions import PageRole, Session, Sessions
 from comity.node.problems import Refused
 from comity.node.service import Service
 from comity.node.socket_server import serve
 from comity.node.submissions import submit_record
+from comity.node.watch import Watch
 from comity.protocol.envelope import SignedRecord, decode_record
 from comity.protocol.errors import DecodeError
 
@@ -75,6 +76,7 @@ class Page:
     """
 
     service: Service
+    watch: Watch
     listens: Callable[[], tuple[str, ...]]
     seen: Callable[[], Mapping[str, Seen]]
     count: Callable[[str, int], None]
@@ -105,22 +107,19 @@ class Page:
         with listen_on_loopback(where, "page.listen") as listener:
             bound: tuple[str, int] = listener.getsockname()[:2]
             host = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-            watch = Watch(self.service)
-            door = PageDoor(self._application(watch), self.sessions, bound[1], self.count)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(watch.run)
-                self.address = f"http://{host}:{bound[1]}/"
-                task_status.started(bound)
-                try:
-                    await serve(door, listener, connections_max=CONNECTIONS_MAX)
-                finally:
-                    self.address = ""
+            door = PageDoor(self._application(), self.sessions, bound[1], self.count)
+            self.address = f"http://{host}:{bound[1]}/"
+            task_status.started(bound)
+            try:
+                await serve(door, listener, connections_max=CONNECTIONS_MAX)
+            finally:
+                self.address = ""
 
-    def _application(self, watch: Watch) -> FastAPI:
+    def _application(self) -> FastAPI:
         app = FastAPI(title="Comity page", docs_url=None, redoc_url=None, openapi_url=None)
         app.include_router(_entrance(self.sessions))
         app.include_router(_shown(self))
-        app.include_router(_people(self.service, watch, self.sessions))
+        app.include_router(_people(self.service, self.watch, self.sessions))
         app.include_router(_files())
         for kind, handler in HANDLERS.items():
             app.add_exception_handler(kind, handler)

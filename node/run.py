@@ -38,12 +38,14 @@ from comity.node.home_coalition import Learned, bring_up_to_date
 from comity.node.keystore import load_seed
 from comity.node.metrics import Metrics
 from comity.node.metrics_facts import Facts
+from comity.node.notify_secret import read_secret
 from comity.node.owner_files import write_file
 from comity.node.service import Service, peers_from
 from comity.node.socket_server import serve_on_socket
 from comity.node.store import Store
 from comity.node.tokens import read_tokens
 from comity.node.views import governed
+from comity.node.watch import Watch
 from comity.node.watched_core import WatchedCore
 from comity.node.watched_roads import RunningTransport, WatchedTransport, watched_handler
 from comity.node.worker import Worker
@@ -72,6 +74,7 @@ class House:
     node_seed: bytes = field(repr=False)
     transport_seed: bytes = field(repr=False)
     tokens: dict[str, bytes] = field(repr=False)
+    notify_secret: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,7 @@ def read_house(home: Home) -> House:
         node_seed=load_seed(home.key(NODE_KEY)),
         transport_seed=load_seed(home.key(TRANSPORT_KEY)),
         tokens=read_tokens(home),
+        notify_secret=read_secret(home.path, config.notify_secret_file),
     )
 
 
@@ -216,6 +220,9 @@ async def _run(
             await nursery.start(surroundings.serve)
             if house.config.metrics_listen:
                 await nursery.start(surroundings.serve_metrics)
+            nursery.start_soon(surroundings.watch.run)
+            if house.config.notify_webhook:
+                nursery.start_soon(surroundings.notify)
             if house.config.page_listen:
                 await nursery.start(surroundings.serve_page)
             nursery.start_soon(surroundings.follow)
@@ -401,7 +408,12 @@ class _Surroundings:
         """The people's page, whether it is served or not."""
         from comity.node.page import Page
 
-        return Page(self.service, self.listens, self.attendance.seen, self.facts.count_request)
+        return Page(self.service, self.watch, self.listens, self.attendance.seen, self.facts.count_request)
+
+    @cached_property
+    def watch(self) -> Watch:
+        """Who looks whether something is new, as long as somebody wants to know."""
+        return Watch(self.service)
 
     async def serve_page(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Serve the people's page on its port."""
@@ -409,6 +421,16 @@ class _Surroundings:
             host, port = await nursery.start(self.page.serve, self.house.config.page_listen)
             log.info("page_served", host=host, port=port)
             task_status.started()
+
+    async def notify(self) -> None:
+        """Tell a webhook what waits for people, and what came of it."""
+        from comity.node.notifications import Notifier
+        from comity.node.webhook import Webhook
+
+        config = self.house.config
+        webhook = Webhook(config.notify_webhook, self.house.notify_secret, self.facts.count_notification)
+        notifier = Notifier(self.service, self.watch, config, lambda: self.page.address)
+        await notifier.run(webhook)
 
     async def serve_metrics(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Serve the metrics on their port."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -411,7 +412,7 @@ async def test_hostile_names_are_text(place: Path, at: Browsers) -> None:
                 return page.locator("main").inner_text()
 
             for view in ("#/waiting", f"#/intent/{asked.intent}", f"#/why/{asked.intent}"):
-                said = await screen.do(lambda page, view=view: look(page, view))
+                said = await screen.do(partial(look, view=view))
                 assert HOSTILE in said
                 assert hidden not in said
                 assert r"a\u{200d}b\u{3164}" in said
@@ -593,7 +594,7 @@ async def test_it_is_readable_on_a_phone(place: Path, at: Browsers, scheme: Any)
                 grounds.add(page.evaluate("getComputedStyle(document.documentElement).backgroundColor"))
 
             for view in ("Your key", "Waiting", "Decided", "Connected", "Why"):
-                await screen.do(lambda page, view=view: go(page, view))
+                await screen.do(partial(go, view=view))
                 await screen.do(look)
             await officer(screen, houses[NORTH], place)
             await screen.do(look)

@@ -27,10 +27,10 @@ CONTEXT = ContextForm("cpython-3.11.7", "linux-x86_64", DIGEST, 3, DIGEST, 1)
 OFFICER = "data-protection-officer"
 
 
-def with_page(home: Home, **changes: Any) -> None:
+def with_page(home: Home, listen: str = "127.0.0.1:0", **changes: Any) -> None:
     """Set a node to serve its page, before it runs."""
     config = read_config(home.config)
-    write_config(home.config, replace(config, page_listen="127.0.0.1:0", **changes), replace=True)
+    write_config(home.config, replace(config, page_listen=listen, **changes), replace=True)
 
 
 @asynccontextmanager
