@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from comity.node.signing_hand import Hand
 
 
+HoursOption = Annotated[
+    int, typer.Option(min=1, max=168, help="How long the approval holds; an intent is open for a week.")
+]
+
+
 def register(root: typer.Typer) -> None:
     """Add the commands."""
     root.command("waiting", epilog=examples("comity waiting", "comity waiting --json"))(waiting)
@@ -71,9 +76,7 @@ def approve(
         str,
         typer.Option(metavar="CREDENTIAL", help="Your credential: its id at the local node, or its file."),
     ],
-    hours: Annotated[
-        int, typer.Option(min=1, max=168, help="How long the approval holds; an intent is open for a week.")
-    ] = 168,
+    hours: HoursOption = 168,
     yes: Annotated[
         bool, typer.Option("--yes", help="Do not ask before signing; needed where there is no terminal.")
     ] = False,

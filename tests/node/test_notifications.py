@@ -90,9 +90,9 @@ def test_what_waits_is_told_once_and_again_when_it_lacks_something_else() -> Non
 def test_what_is_approved_elsewhere_is_forgotten_without_a_word() -> None:
     teller = Teller()
     events(teller, look(row("a")))
-    assert teller.told == ("a",)
+    assert len(teller.told) == 1
     assert events(teller, look()) == []
-    assert teller.told == ()
+    assert len(teller.told) == 0
 
 
 def test_what_was_refused_before_the_node_began_is_not_told() -> None:
@@ -155,8 +155,8 @@ def receiver(*statuses: int) -> Generator[Receiver]:
             if status == 200:
                 mine.told.put((dict(self.headers.items()), body))
 
-        def log_message(self, *args: Any) -> None:
-            del args
+        def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+            del code, size
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     mine = Receiver(f"http://127.0.0.1:{server.server_port}", statuses=list(statuses))
