@@ -15,6 +15,7 @@ from comity.node.config import CONFIG_BYTES_MAX, Config, read_config
 from comity.node.home import NODE_KEY, ROLES, TRANSPORT_KEY, Home
 from comity.node.keystore import load_key
 from comity.node.known_names import names_of_file
+from comity.node.notify_secret import read_secret
 from comity.node.tokens import read_tokens
 from comity.node.toml_document import TomlDocument, read_toml
 from comity.protocol.errors import ConfigError
@@ -48,6 +49,7 @@ def check_home(home: Home) -> Checked:
     for name in (NODE_KEY, TRANSPORT_KEY):
         load_key(home.key(name))
     read_tokens(home)
+    read_secret(home.path, config.notify_secret_file)
     folder = config.store_path(home.path).parent
     if not folder.is_dir():
         raise document.error(("store",), f"there is no folder {folder}")

@@ -90,6 +90,10 @@ def test_the_wheel_has_every_module_under_one_name(installation: Installation) -
     names = set(zipfile.ZipFile(installation.wheel).namelist())
     assert {name.split("/")[0].split("-")[0] for name in names} == {"comity"}
     ours = {f"comity/{p.relative_to(ROOT)}" for room in ROOMS for p in (ROOT / room).rglob("*.py")}
+    # A browser asks an installed node for these.
+    page = {f"comity/{p.relative_to(ROOT)}" for p in (ROOT / "node/page_files").iterdir()}
+    assert page <= names
+    assert "comity/node/page_files/app.js" in page
     assert ours | {"comity/__init__.py", "comity/py.typed"} <= names
 
 

@@ -102,7 +102,7 @@ function standing(said) {
 }
 
 function yours(shown, said, key, state, again) {
-  const outcome = state.said ? el("p", { class: state.failed ? "failed" : "done", role: "status", id: "outcome" }, state.said) : null;
+  const outcome = state.said ? el("p", { class: state.failed ? "failed" : "done", role: "status", id: "outcome", tabindex: "-1" }, state.said) : null;
   if (!key)
     return [outcome, el("p", {}, "This browser holds no key of yours. An approval is signed by your own key. "), el("p", { class: "actions" }, el("a", { class: "button", href: "#/key", id: "to-key" }, "Your key"))];
   const may = said.entitlements.filter((each) => each.may);
@@ -189,7 +189,7 @@ export function approvalRow(each, key, now, coalition, state, again) {
     } catch (error) {
       Object.assign(state, { said: `Not taken back: ${error.message}`, failed: true });
     }
-    again("title");
+    again("outcome");
   };
   return [
     badge(each.state === "counts" ? "counts" : "away", each.state),

@@ -7,7 +7,7 @@ import { get } from "./server.js";
 import { badge } from "./words.js";
 
 export async function key(held, state, again) {
-  const head = [el("h1", { id: "title", tabindex: "-1" }, "Your key"), state.said ? el("p", { class: state.failed ? "failed" : "done", role: "status", id: "outcome" }, state.said) : null];
+  const head = [el("h1", { id: "title", tabindex: "-1" }, "Your key"), state.said ? el("p", { class: state.failed ? "failed" : "done", role: "status", id: "outcome", tabindex: "-1" }, state.said) : null];
   if (!held) return { title: "Your key", data: { state }, content: [head, without(state, again)] };
   const said = await get("/api/key", { key: held.public });
   return { title: "Your key", data: { said, state }, content: [head, withKey(held, said, state, again)] };
@@ -21,7 +21,7 @@ function attempt(state, again, work, words) {
     } catch (error) {
       Object.assign(state, { said: error.message, failed: true });
     }
-    again("title");
+    again("outcome");
   };
 }
 
