@@ -34,6 +34,7 @@ addEventListener("blur", () => { release("pointer"); release("key"); });
 let state = {};
 let shown = "";
 let place = "";
+let wanted = "";
 let turn = 0;
 
 function route() {
@@ -67,6 +68,8 @@ async function show({ focus = "" } = {}) {
     place = now;
     focus = "title";
   }
+  // Kept until something is shown: a newer look may overtake this one.
+  if (focus) wanted = focus;
   turn += 1;
   const mine = turn;
   try {
@@ -75,7 +78,7 @@ async function show({ focus = "" } = {}) {
     if (mine !== turn || view === null) return;
     say("");
     const seen = JSON.stringify({ ...view.data, now: 0 });
-    if (seen !== shown || focus) replace(main, view.content);
+    if (seen !== shown || wanted) replace(main, view.content);
     shown = seen;
     document.title = `${view.title} - Comity`;
     for (const link of nav.querySelectorAll("a")) {
@@ -90,15 +93,16 @@ async function show({ focus = "" } = {}) {
       ended();
       return;
     }
-    failed(error, focus);
+    failed(error);
   }
-  if (focus) document.getElementById(focus)?.focus();
+  if (wanted) document.getElementById(wanted)?.focus();
+  wanted = "";
 }
 
-function failed(error, focus) {
-  shown = "";
+function failed(error) {
   say(error.message);
-  if (focus === "title")
+  // What was shown stays where only a look at it again has failed.
+  if (shown === "")
     replace(main, el("h1", { id: "title", tabindex: "-1" }, "This cannot be shown"), el("p", { class: "failed", id: "outcome" }, error.message), error.hint ? el("p", {}, error.hint) : null);
 }
 

@@ -1,6 +1,7 @@
 // The person's own key. It is made in this browser and never leaves it: WebCrypto keeps it where no script can read it,
 // and IndexedDB holds the handle. Or it is imported from a file that `comity key new` made.
 
+import { privateKeyOf } from "./pem.js";
 import { hex, keyId } from "./records.js";
 
 const DATABASE = "comity";
@@ -58,13 +59,9 @@ export async function makeKey() {
   return keep({ privateKey: pair.privateKey, publicKey });
 }
 
-/** Take a key from the text of a PEM file (PKCS#8, not encrypted). What is kept cannot be read out again. */
-export async function importKey(pem) {
-  if (/ENCRYPTED/.test(pem))
-    throw new Error("this file is encrypted under a passphrase, which this page cannot open");
-  const found = /-----BEGIN PRIVATE KEY-----([A-Za-z0-9+/=\s]+)-----END PRIVATE KEY-----/.exec(pem);
-  if (!found) throw new Error("no private key in PEM");
-  const der = Uint8Array.from(atob(found[1].replace(/\s/g, "")), (letter) => letter.charCodeAt(0));
+/** Take a key from the text of a PEM file, under a passphrase perhaps. What is kept cannot be read out again. */
+export async function importKey(pem, passphrase) {
+  const der = await privateKeyOf(pem, passphrase);
   let privateKey;
   let readable;
   try {

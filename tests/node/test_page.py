@@ -28,6 +28,7 @@ from page_visits import (
     enter,
     four,
     go,
+    import_key,
     issue,
     look_at,
     make_key,
@@ -167,7 +168,7 @@ async def test_the_own_intent_is_offered_to_nobody(place: Path, at: Browsers) ->
 
             def imported(page: Page) -> None:
                 go(page, "Your key")
-                page.locator("#pem").set_input_files(place / "own.pem")
+                import_key(page, place / "own.pem")
                 page.locator("text=in force").wait_for()
                 look_at(page, asked.intent)
 
@@ -314,7 +315,7 @@ async def test_an_approval_that_has_ended_is_asked_for_again(place: Path, at: Br
             def look(page: Page) -> None:
                 page.locator(".card", has_text="pooled").wait_for()
                 go(page, "Your key")
-                page.locator("#pem").set_input_files(place / "own.pem")
+                import_key(page, place / "own.pem")
                 page.locator("#outcome", has_text="imported").wait_for()
                 look_at(page, asked.intent)
                 page.locator("#approve").wait_for()

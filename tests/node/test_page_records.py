@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from playwright.sync_api import Page
 from browser import Browsers, Screen, browsers
 from comity.node.keystore import create_key
 from houses import found, inhabited, short_folder
-from page_visits import enter, go, with_page
+from page_visits import enter, go, import_key, with_page
 from world import NORTH
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
@@ -147,16 +148,37 @@ async def test_a_key_from_a_file_is_the_same_key(place: Path, at: Browsers) -> N
     """A PEM that a command made is imported, and what is no such file is refused with a sentence."""
     create_key(place / "own.pem")
     create_key(place / "locked.pem", passphrase=b"secret")
+    (place / "none.pem").write_text("nothing")
+    # Of another length of key: AES-192 in the place of AES-256.
+    text = (place / "locked.pem").read_text()
+    der = bytearray(base64.b64decode("".join(text.splitlines()[1:-1])))
+    cipher = der.index(bytes.fromhex("60864801650304012a"))
+    der[cipher + 8] = 0x16
+    lines = base64.encodebytes(bytes(der)).decode()
+    other = f"-----BEGIN ENCRYPTED PRIVATE KEY-----\n{lines}-----END ENCRYPTED PRIVATE KEY-----\n"
+    (place / "other.pem").write_text(other)
     (place / "no.pem").write_text("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
     expected = json.loads((place / "own.pub.json").read_text())
 
     def imported(page: Page) -> Any:
         go(page, "Your key")
-        page.locator("#pem").set_input_files(place / "locked.pem")
-        page.locator("#outcome", has_text="encrypted under a passphrase").wait_for()
-        page.locator("#pem").set_input_files(place / "no.pem")
-        page.locator("#outcome", has_text="not an Ed25519 key").wait_for()
-        page.locator("#pem").set_input_files(place / "own.pem")
+
+        def refused(name: str, passphrase: str, words: str) -> None:
+            import_key(page, place / name, passphrase)
+            page.locator("#outcome", has_text=words).wait_for()
+            assert page.locator("#companion").count() == 0
+
+        refused("locked.pem", "", "under a passphrase")
+        refused("locked.pem", "guessed", "the passphrase is wrong")
+        refused("other.pem", "secret", "in a way that this page does not open")
+        refused("no.pem", "", "not an Ed25519 key")
+        refused("none.pem", "", "no private key in PEM")
+        import_key(page, place / "locked.pem", "secret")
+        locked = json.loads(page.locator("#companion").inner_text())
+        page.locator("#forget").click()
+        page.locator("#forget-yes").click()
+        page.locator("#make").wait_for()
+        import_key(page, place / "own.pem")
         said = json.loads(page.locator("#companion").inner_text())
         # Nobody reads it out again, whatever script runs here.
         kept = page.evaluate(
@@ -175,9 +197,10 @@ async def test_a_key_from_a_file_is_the_same_key(place: Path, at: Browsers) -> N
         page.locator("#forget").click()
         page.locator("#forget-yes").click()
         page.locator("#make").wait_for()
-        return said, kept
+        return said, kept, locked
 
     with at.screen() as screen:
-        said, kept = await at_a_page(screen, place, imported)
+        said, kept, locked = await at_a_page(screen, place, imported)
     assert said == expected
+    assert locked == json.loads((place / "locked.pub.json").read_text())
     assert kept == [False, "InvalidAccessError"]

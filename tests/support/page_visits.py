@@ -94,6 +94,13 @@ async def make_key(screen: Screen) -> dict[str, str]:
     return said
 
 
+def import_key(page: Page, file: Path, passphrase: str = "") -> None:
+    """Take a key from a file, at the view *Your key*."""
+    page.locator("#pem").set_input_files(file)
+    page.locator("#passphrase").fill(passphrase)
+    page.locator("#import").click()
+
+
 async def issue(house: RunningHouse, place: Path, public: dict[str, str], **changes: Any) -> SignedRecord:
     """Have the organization issue a credential for the key of a browser."""
     file = place / f"{public['public'][:12]}.pub.json"
