@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import dagster as dg
 
@@ -135,8 +135,8 @@ def _create(
         job, run.run_config, step_keys_to_execute=None, known_state=None, instance=instance
     )
     root = run.root_run_id or run.run_id
-    create: Any = instance.create_run
-    create(
+    # Its parameters have types that Dagster does not say.
+    cast("Any", instance).create_run(
         job_name=run.job_name,
         run_id=run_id,
         run_config=run.run_config,

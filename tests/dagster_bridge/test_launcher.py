@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from comity.node.client import continuation_of
+from comity.dagster_bridge.launcher import LAUNCH_S_MAX
+from comity.node.client import StepAnswer, StepForm, continuation_of
 from dagster_queue import Queue
 from fake_node import FakeNode, deferred, execute, fake_home, refused, ungoverned
 from launching import launching
@@ -244,6 +246,40 @@ def test_definitions_governed_in_two_ways_ask_at_their_steps(tmp_path: Path, nod
         run = made.submit("a")
         made.turn()
         assert (list(made.launched), node.launches) == ([run], [])
+
+
+def test_a_run_that_is_cancelled_while_the_members_vote_is_not_launched(
+    tmp_path: Path, node: FakeNode
+) -> None:
+    with launching(tmp_path, node) as made:
+        run = made.submit("a")
+
+        def cancelled(form: StepForm) -> StepAnswer:
+            made.instance.report_run_canceled(made.run(run))
+            return execute(form)
+
+        node.decisions["a"] = cancelled
+        made.turn()
+        assert (made.status(run), list(made.launched)) == ("CANCELED", [])
+
+
+def test_a_launch_that_took_so_long_that_another_one_began_does_nothing(
+    tmp_path: Path, node: FakeNode
+) -> None:
+    with launching(tmp_path, node) as made:
+        run = made.submit("a")
+
+        def overtaken(form: StepForm) -> StepAnswer:
+            made.instance.add_run_tags(run, {"comity/launch": "deciding 0123456789abcdef"})
+            return execute(form)
+
+        node.decisions["a"] = [overtaken, execute]
+        made.turn()
+        assert (made.status(run), list(made.launched)) == ("STARTING", [])
+        # Where the other one is no more either, it begins anew.
+        made.coordinator.look(time.time() + LAUNCH_S_MAX + 1)
+        made.turn()
+        assert list(made.launched) == [run]
 
 
 # What is narrowed

@@ -71,7 +71,8 @@ def test_what_can_be_taken_back_is_what_an_io_manager_keeps(tmp_path: Path) -> N
 
 def said(**changes: Any) -> GateFacts:
     context = ContextForm("3", "x", "00", 1, "00", 1)
-    return GateFacts(**{"code": "00", "context": context, **changes})
+    fields: dict[str, Any] = {"code": "00", "context": context, **changes}
+    return GateFacts(**fields)
 
 
 def test_gates_that_differ_only_in_their_assets_are_one() -> None:
