@@ -69,6 +69,7 @@ class GateOptions:
     socket: Path | None = None
     token: str = ""
     purpose: str = ""
+    credential: str = ""
     requester: Requester | None = None
     location: str = ""
     revision: str = ""
@@ -279,7 +280,7 @@ class Gate:
             location=options.location or facts.location,
             revision=options.revision,
             purpose=options.purpose,
-            credential=requester.credential if requester is not None else "",
+            credential=_credential(options, facts),
             ticket=self._ticket(requester, facts) if requester is not None else facts.ticket,
             continues=facts.continues,
             context=measure_context(options.code),
@@ -304,6 +305,13 @@ class Gate:
                 while len(self._tickets) > STEPS_MAX:
                     self._tickets.popitem(last=False)
             return self._tickets[facts.run]
+
+
+def _credential(options: GateOptions, facts: StepFacts) -> str:
+    """The credential to act under: the requester's, that of the ticket, or that of the code location's automation."""
+    if options.requester is not None:
+        return options.requester.credential
+    return "" if facts.ticket else options.credential
 
 
 def _facts(context: StepExecutionContext, reversible: frozenset[str]) -> StepFacts:

@@ -31,6 +31,7 @@ class GateFacts(msgspec.Struct, frozen=True):
     code: str
     context: ContextForm
     purpose: str = ""
+    credential: str = ""
     location: str = ""
     revision: str = ""
     asks_at_step: bool = False

@@ -39,6 +39,7 @@ def govern(  # noqa: PLR0913  # every option has a default; nobody gives them by
     socket: Path | str | None = None,
     token: str = "",
     purpose: str = "",
+    credential: str = "",
     requester: Requester | None = None,
     ticket: Path | str | None = None,
     location: str = "",
@@ -60,6 +61,8 @@ def govern(  # noqa: PLR0913  # every option has a default; nobody gives them by
         token: see `socket`.
         purpose: what the runs are for, in the coalition's words; otherwise what the node has for the
             location.
+        credential: id of the automation credential that this code location acts under, one that the node's own key
+            holds; otherwise the node's.
         requester: who asks, if not the node's automation credential: signs a launch ticket per run.
         ticket: a file with a launch ticket signed before, instead of a requester; otherwise COMITY_TICKET.
         location: name of the code location, if not Dagster's own.
@@ -81,6 +84,8 @@ def govern(  # noqa: PLR0913  # every option has a default; nobody gives them by
         raise ConfigError("govern() takes socket and token together, or the node's home alone")
     if requester is not None and ticket is not None:
         raise ConfigError("govern() takes a requester or a ticket, not both")
+    if credential and (requester is not None or ticket is not None):
+        raise ConfigError("govern() takes the credential of automation, or somebody who asks, not both")
     code = measure_code(Path(code_root) if code_root is not None else root_of(_calling_file()))
     # Now, and not at the first step: what was imported until then is what is installed now.
     measure_context(code)
@@ -91,6 +96,7 @@ def govern(  # noqa: PLR0913  # every option has a default; nobody gives them by
             socket=Path(socket) if socket is not None else None,
             token=token,
             purpose=purpose,
+            credential=credential,
             requester=requester if requester is not None else _ticket(ticket),
             location=location,
             revision=revision,
@@ -110,6 +116,7 @@ def _facts(gate: Gate) -> GateFacts:
         code=options.code.digest,
         context=measure_context(options.code),
         purpose=options.purpose,
+        credential=options.credential,
         location=options.location,
         revision=options.revision,
         asks_at_step=options.requester is not None,

@@ -292,6 +292,7 @@ class GovernedRunLauncher(RunLauncher[Any], ConfigurableClass):
             return _Asked(Decision("proceed"))
         origin = run.remote_job_origin
         location = origin.repository_origin.code_location_origin.location_name if origin is not None else ""
+        ticket = run.tags.get(TICKET_TAG, "")
         form = LaunchForm(
             orchestrator="dagster",
             run=run.run_id,
@@ -302,7 +303,8 @@ class GovernedRunLauncher(RunLauncher[Any], ConfigurableClass):
             location=gate.location or location,
             revision=gate.revision,
             purpose=gate.purpose,
-            ticket=run.tags.get(TICKET_TAG, ""),
+            credential="" if ticket else gate.credential,
+            ticket=ticket,
             context=gate.context,
             continues=run.tags.get(CONTINUES_TAG, ""),
             recurring=any(run.tags.get(tag) for tag in _RECURRING),

@@ -196,6 +196,20 @@ def test_needs_that_change_are_told_while_a_run_waits(tmp_path: Path, node: Fake
         assert made.tags(run)["needs"] == "tier 1"
 
 
+def test_a_code_location_acts_under_its_own_credential_unless_somebody_asks(
+    tmp_path: Path, node: FakeNode
+) -> None:
+    line = (
+        f'govern(defs, home="{node.home}", purpose="care", code_root="{tmp_path}", credential="{"c1" * 32}")'
+    )
+    with launching(tmp_path, node, line) as made:
+        made.submit("a")
+        made.submit("a", tags={"comity/ticket": "dGlja2V0"})
+        made.turn()
+        named = sorted((form.credential, form.ticket) for form in node.launches)
+        assert named == [("", "dGlja2V0"), ("c1" * 32, "")]
+
+
 # What ends
 
 

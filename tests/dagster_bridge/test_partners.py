@@ -225,6 +225,8 @@ def test_options_that_exclude_each_other_are_an_error(node: FakeNode) -> None:
     requester = Requester("c1" * 32, lambda _: b"ticket")
     with pytest.raises(ConfigError, match="not both"):
         govern(defs, home=node.home, requester=requester, ticket="somewhere")
+    with pytest.raises(ConfigError, match="not both"):
+        govern(defs, home=node.home, requester=requester, credential="c1" * 32)
     with pytest.raises(ConfigError, match="socket and token"):
         govern(defs, socket=node.socket)
     with pytest.raises(ConfigError, match=r"takes dg\.Definitions"):
