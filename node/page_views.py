@@ -97,7 +97,6 @@ def intent(core: Core, intent_id: bytes, public: str) -> Json:
         shown
         | {
             "record": base64.b64encode(record.record.encoded()).decode(),
-            "credential_id": record.body.credential.hex(),
             "wanted": sorted(wanted),
             "entitlements": entitlements(core, asked, public, wanted) if public else [],
             "codes": codes_in(shown),

@@ -41,16 +41,35 @@ function asked(shown, said) {
       ["purpose", quoted(body.purpose)],
       ["realm", quoted(header.realm)],
       ["asked", time(header.at)],
-      ["open until", time(body.expires), `, at most ${body.attempts_max ?? 1} attempts`],
+      ["open until", time(body.expires), `, at most ${body.attempts_max} attempts`],
       ["run", quoted(run.run)],
       ["job", quoted(run.job ?? "")],
       ["step", quoted(run.step ?? "")],
       ["orchestrator", quoted(run.orchestrator)],
       ["code", id(hex(code.digest)), code.location ? [" at ", quoted(code.location)] : null, code.revision ? [", revision ", quoted(code.revision)] : null],
-      ["credential", id(said.credential_id)],
+      code.authors?.length ? ["its authors", quoted(code.authors.join(", "))] : null,
+      code.reviewers?.length ? ["its reviewers", quoted(code.reviewers.join(", "))] : null,
+      ["credential", id(hex(body.credential))],
     ),
+    further(body).map((name) => el("p", { class: "failed" }, "It also says something that this page does not know and cannot show: ", quoted(name))),
     el("p", { class: "quiet" }, "Digest of what is asked, computed in this browser: ", el("code", { class: "whole", id: "digest" }, hex(shown.digest))),
   );
+}
+
+const KNOWN = {
+  body: "attempts_max classes code credential expires purpose requester run salt",
+  class: "asset columns inputs items media_type reversible",
+  item: "generation inputs partition previous",
+  code: "authors digest location reviewers revision",
+  run: "job orchestrator run step",
+};
+
+/** The fields of an intent that are shown nowhere: of a later version than this page. */
+function further(body) {
+  const of = (value, what) => Object.keys(value).filter((name) => !KNOWN[what].split(" ").includes(name));
+  const items = body.classes.flatMap((group) => group.items.flatMap((item) => of(item, "item")));
+  const groups = body.classes.flatMap((group) => of(group, "class"));
+  return [...new Set([...of(body, "body"), ...of(body.code, "code"), ...of(body.run, "run"), ...groups, ...items])];
 }
 
 function output(group, said) {

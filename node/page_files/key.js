@@ -33,7 +33,7 @@ function without(state, again) {
     await importKey(await fields.pem.files[0].text(), fields.passphrase.value);
   }, "The key was imported. The file is still where it was: keep it as a secret, or delete it.");
   return [
-    el("section", { class: "card" }, el("h2", {}, "Make one here"), el("p", {}, "It is made in this browser and cannot be read out of it, by nobody. Whoever uses this browser as you can sign with it. It cannot be backed up: if the browser's data is lost, your organization issues a credential for another key."), el("p", { class: "actions" }, el("button", { id: "make", class: "primary", on: { click: make } }, "Make my key"))),
+    el("section", { class: "card" }, el("h2", {}, "Make one here"), el("p", {}, "It is made in this browser, and nobody can read it out. Whoever uses this browser as you can sign with it. It cannot be backed up: if the browser's data is lost, your organization issues a credential for another key."), el("p", { class: "actions" }, el("button", { id: "make", class: "primary", on: { click: make } }, "Make my key"))),
     el("section", { class: "card" }, el("h2", {}, "Or import one"), el("p", {}, "A file that ", el("code", {}, "comity key new"), " made."), el("form", { on: { submit: take } }, el("p", {}, el("label", { for: "pem" }, "Private key file"), el("input", { id: "pem", name: "pem", type: "file", accept: ".pem", required: true })), el("p", {}, el("label", { for: "passphrase" }, "Passphrase, if it has one"), el("input", { id: "passphrase", name: "passphrase", type: "password", autocomplete: "off" })), el("p", { class: "actions" }, el("button", { id: "import" }, "Import it")))),
   ];
 }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from page_visits import approve, ask_for_pooled, enter, four, go, look_at, offic
 from world import NORTH, SOUTH
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
+PAGE = Path(__file__).resolve().parents[2] / "docs/approve.md"
 COLOURS = 96
 """Of a picture of text on a few grounds: with all of them it is three times as large and looks the same."""
 BYTES_MAX = 100_000
@@ -46,31 +49,48 @@ def at() -> Iterator[Browsers]:
         yield found
 
 
+@dataclass
+class Album:
+    """Where the pictures go: into a folder of the test, or into the one that `COMITY_PICTURES` names."""
+
+    folder: Path
+    aside: Path
+    taken: set[str] = field(default_factory=set[str])
+
+    def place(self, name: str) -> Path:
+        """The file of a picture; what the page of officers does not show is looked at and left aside."""
+        self.taken.add(name)
+        return (self.folder if name in shown_in_page() else self.aside) / f"{name}.png"
+
+
+def shown_in_page() -> set[str]:
+    return set(re.findall(r"\(pictures/([a-z-]+)\.png\)", PAGE.read_text()))
+
+
 @pytest.fixture
-def album(tmp_path: Path) -> Path:
-    """Where the pictures go: a folder of the test, or the one that `COMITY_PICTURES` names."""
-    named = os.environ.get("COMITY_PICTURES")
-    return Path(named) if named else tmp_path
+def album(tmp_path: Path) -> Album:
+    return Album(Path(os.environ.get("COMITY_PICTURES") or tmp_path), tmp_path)
 
 
-async def take(screen: Screen, album: Path, name: str, **size: Any) -> None:
+async def take(screen: Screen, album: Album, name: str, **size: Any) -> None:
     """A picture of what is shown, which fits its window and is small."""
+    file = album.place(name)
 
     def taken(page: Page) -> None:
         if size:
             page.set_viewport_size(size["viewport"])
         page.mouse.move(0, 0)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
-        page.screenshot(path=album / f"{name}.png", full_page=True)
+        page.screenshot(path=file, full_page=True)
 
     await screen.do(taken)
-    with Image.open(album / f"{name}.png") as picture:
+    with Image.open(file) as picture:
         few = picture.convert("RGB").quantize(COLOURS)
-    few.save(album / f"{name}.png", optimize=True)
-    assert 5_000 < (album / f"{name}.png").stat().st_size < BYTES_MAX, name
+    few.save(file, optimize=True)
+    assert 5_000 < file.stat().st_size < BYTES_MAX, name
 
 
-async def test_the_pictures(place: Path, at: Browsers, album: Path) -> None:
+async def test_the_pictures(place: Path, at: Browsers, album: Album) -> None:
     with at.screen(color_scheme="light", **WIDE) as screen:
         async with four(place) as houses:
             asked = await ask_for_pooled(houses[NORTH])
@@ -110,3 +130,4 @@ async def test_the_pictures(place: Path, at: Browsers, album: Path) -> None:
             await screen.do(lambda page: page.locator("summary").first.click())
             await take(screen, album, "page-refused", **NARROW)
             assert screen.errors == []
+            assert shown_in_page() <= album.taken

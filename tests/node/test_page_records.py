@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import structlog
 from playwright.sync_api import Page
 
 from browser import Browsers, Screen, browsers
+from comity.node import page_views
 from comity.node.keystore import create_key
+from comity.protocol.execution import CodeReference, Intent, Item, ItemClass, RunReference
 from houses import found, inhabited, short_folder
 from page_visits import enter, go, import_key, with_page
 from world import NORTH
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.xdist_group("browser")
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"
 
 SPELL = """async ([accepted, rejected]) => {
@@ -204,3 +208,17 @@ async def test_a_key_from_a_file_is_the_same_key(place: Path, at: Browsers) -> N
     assert said == expected
     assert locked == json.loads((place / "locked.pub.json").read_text())
     assert kept == [False, "InvalidAccessError"]
+
+
+def test_the_page_shows_every_field_that_an_intent_has() -> None:
+    """What is added to an intent is added to what an approver is shown."""
+    text = (Path(page_views.__file__).parent / "page_files/approve.js").read_text()
+    listed = dict(re.findall(r'^  (\w+): "([a-z_ ]+)",$', text, re.MULTILINE))
+    forms = {"body": Intent, "class": ItemClass, "item": Item, "code": CodeReference, "run": RunReference}
+    assert listed.keys() == forms.keys()
+    for name, form in forms.items():
+        fields = {field.name for field in msgspec.structs.fields(form)} - {"critical"}
+        assert set(listed[name].split()) == fields, name
+        # Named is not yet shown: each is used, but for the salt, which says nothing.
+        for field in fields - {"salt"}:
+            assert re.search(rf"\.{field}\b", text), (name, field)
