@@ -144,15 +144,19 @@ class Notifier:
     async def run(self, webhook: Webhook) -> None:
         """Look and tell until cancelled."""
         teller = Teller()
-        core = self.service.core
         async with trio.open_nursery() as nursery:
             nursery.start_soon(webhook.deliver)
             with self.watch.watching():
                 while True:
-                    seen = await self.service.call(partial(situation, core, teller.told))
-                    for news in teller.news(seen):
-                        webhook.put(self._said(news, core.clock.now()))
+                    # A defect in what is only told ends no node.
+                    await self.service.unharmed("this node", partial(self._tell, teller, webhook))
                     await self.watch.news(LOOK_AGAIN_S)
+
+    async def _tell(self, teller: Teller, webhook: Webhook) -> None:
+        core = self.service.core
+        seen = await self.service.call(partial(situation, core, teller.told))
+        for news in teller.news(seen):
+            webhook.put(self._said(news, core.clock.now()))
 
     def _said(self, news: News, now: int) -> Json:
         row = news.row

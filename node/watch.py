@@ -62,7 +62,8 @@ class Watch:
             if not self._streams:
                 self._wanted = trio.Event()
                 await self._wanted.wait()
-            await self._look()
+            # A defect in what is only shown ends no node.
+            await self._service.unharmed("this node", self._look)
             await trio.sleep(LOOK_EVERY_S)
 
     async def _look(self) -> None:

@@ -318,6 +318,26 @@ async def test_a_receiver_that_hangs_holds_up_nothing(place: Path) -> None:
                 await north.end()
 
 
+async def test_a_defect_in_what_is_told_ends_no_node(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+
+    def broken(name: str) -> Any:
+        def fail(*_: object) -> Any:
+            looked.append(name)
+            raise LookupError(name)
+
+        return fail
+
+    monkeypatch.setattr("comity.node.watch.stamp", broken("stamp"))
+    monkeypatch.setattr("comity.node.notifications.situation", broken("situation"))
+    homes = found(place, (NORTH,))
+    with_webhook(homes[NORTH], "http://127.0.0.1:9/")
+    async with inhabited(homes) as houses:
+        await equip(houses[NORTH])
+        await houses[NORTH].until(lambda _: {"stamp", "situation"} <= set(looked))
+        assert (await submit(houses[NORTH], step("plain/a"))).outcome == "execute"
+
+
 # Settings
 
 
