@@ -214,7 +214,13 @@ def test_the_page_shows_every_field_that_an_intent_has() -> None:
     """What is added to an intent is added to what an approver is shown."""
     text = (Path(page_views.__file__).parent / "page_files/approve.js").read_text()
     listed = dict(re.findall(r'^  (\w+): "([a-z_ ]+)",$', text, re.MULTILINE))
-    forms = {"body": Intent, "class": ItemClass, "item": Item, "code": CodeReference, "run": RunReference}
+    forms: dict[str, type[msgspec.Struct]] = {
+        "body": Intent,
+        "class": ItemClass,
+        "item": Item,
+        "code": CodeReference,
+        "run": RunReference,
+    }
     assert listed.keys() == forms.keys()
     for name, form in forms.items():
         fields = {field.name for field in msgspec.structs.fields(form)} - {"critical"}
