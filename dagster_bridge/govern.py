@@ -59,16 +59,15 @@ def govern(  # noqa: PLR0913  # every option has a default; nobody gives them by
         home: the home of this organization's node; otherwise COMITY_HOME.
         socket: the node's socket, where its home cannot be read; then `token` is its bridge token.
         token: see `socket`.
-        purpose: what the runs are for, in the coalition's words; otherwise what the node has for the
-            location.
+        purpose: what the runs are for, in the coalition's words; otherwise the node's.
         credential: id of the automation credential that this code location acts under, one that the node's own key
             holds; otherwise the node's.
         requester: who asks, if not the node's automation credential: signs a launch ticket per run.
         ticket: a file with a launch ticket signed before, instead of a requester; otherwise COMITY_TICKET.
         location: name of the code location, if not Dagster's own.
         revision: the revision of the code, e.g. a commit.
-        code_root: directory whose Python files are measured as the code; otherwise the topmost package
-            around the file that calls this, or that file's directory.
+        code_root: directory whose Python files are measured as the code; otherwise the topmost package around the file
+            that calls this, or that file's directory.
         wait_max_s: how long a step waits for a decision before it fails as deferred, at most an hour.
         unbound_reads: whether a governed step may read governed inputs past an IO manager that verifies them.
         unbound_writes: whether a governed step may make what no IO manager binds to lineage, where its permit
@@ -80,12 +79,7 @@ def govern(  # noqa: PLR0913  # every option has a default; nobody gives them by
     """
     check_dagster()
     _check_definitions(definitions)
-    if (socket is None) != (not token):
-        raise ConfigError("govern() takes socket and token together, or the node's home alone")
-    if requester is not None and ticket is not None:
-        raise ConfigError("govern() takes a requester or a ticket, not both")
-    if credential and (requester is not None or ticket is not None):
-        raise ConfigError("govern() takes the credential of automation, or somebody who asks, not both")
+    _check_options(socket, token, credential, requester, ticket)
     code = measure_code(Path(code_root) if code_root is not None else root_of(_calling_file()))
     # Now, and not at the first step: what was imported until then is what is installed now.
     measure_context(code)
@@ -122,6 +116,22 @@ def _facts(gate: Gate) -> GateFacts:
         asks_at_step=options.requester is not None,
         reversible=tuple(sorted(options.reversible)),
     )
+
+
+def _check_options(
+    socket: Path | str | None,
+    token: str,
+    credential: str,
+    requester: Requester | None,
+    ticket: Path | str | None,
+) -> None:
+    """Options that exclude each other, or that are given together."""
+    if (socket is None) != (not token):
+        raise ConfigError("govern() takes socket and token together, or the node's home alone")
+    if requester is not None and ticket is not None:
+        raise ConfigError("govern() takes a requester or a ticket, not both")
+    if credential and (requester is not None or ticket is not None):
+        raise ConfigError("govern() takes the credential of automation, or somebody who asks, not both")
 
 
 def _check_definitions(definitions: object) -> None:

@@ -30,11 +30,17 @@ from comity.node.api_access import (
 )
 from comity.node.client import (
     ActuationForm,
+    DiscardForm,
+    LaunchedStep,
+    LaunchForm,
     NodeClient,
+    OutputForm,
     ReadForm,
     RoleForbiddenError,
+    StandingsForm,
     StartForm,
     StepForm,
+    TermForm,
     TokenWrongError,
 )
 from comity.node.home import Home
@@ -81,6 +87,9 @@ BRIDGE = [
     ("POST", "/v1/steps"),
     ("GET", f"/v1/steps/{'0' * 64}"),
     ("POST", "/v1/reads"),
+    ("POST", "/v1/discards"),
+    ("POST", "/v1/launches"),
+    ("POST", "/v1/launches/standings"),
     ("POST", "/v1/starts"),
     ("POST", "/v1/actuations"),
     ("POST", "/v1/explanations"),
@@ -116,6 +125,11 @@ FORMS = {
     "/v1/explanations": step("patients"),
     "/v1/reads": ReadForm("", "patients", CODE, 1),
     "/v1/starts": StartForm(CODE, "patients"),
+    "/v1/discards": DiscardForm(CODE, CODE, "patients", CODE, 1, "text/csv", [TermForm("x")]),
+    "/v1/launches": LaunchForm(
+        "dagster", "run-1", "study", CODE, [LaunchedStep("x", [OutputForm("patients")])]
+    ),
+    "/v1/launches/standings": StandingsForm(["run-1"]),
     "/v1/actuations": ActuationForm(CODE, CODE, "patients", CODE, 1, "text/csv"),
     "/v1/records": {"record": ""},
     "/v1/page-links": {},
