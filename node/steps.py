@@ -50,6 +50,8 @@ AnyRecord: TypeAlias = VerifiedRecord[Any]
 
 ATTEMPTS_MAX: Final = 10
 """Attempts of one intent: a run's retries, and some."""
+ASKED_TOGETHER_MAX: Final = 64
+"""Intents of one run whose permits ran out, and that are asked for again at once."""
 PARTITIONS_NAMED_MAX: Final = 16
 """Partitions that a hint names."""
 
@@ -342,7 +344,9 @@ def submit(core: Core, form: StepForm, defaults: Defaults) -> StepAnswer:
     drafted = draft(core, form, defaults)
     known = _resumable(core, drafted, form)
     if known is not None:
-        core.ask_again(known) if _wants_asking(core, known) else None
+        if _wants_asking(core, known):
+            for lapsed in (known, *_lapsed_beside(core, known)):
+                core.ask_again(lapsed)
         return answer(core, known)
     row = IntentRow(
         intent=drafted.intent.id,
@@ -406,6 +410,28 @@ def _wants_asking(core: Core, intent: bytes) -> bool:
         or bool(doubtful(core.holdings, permit))
         or is_spoken_against(core.holdings, pursuit.intent, permit)
     )
+
+
+def _lapsed_beside(core: Core, intent: bytes) -> list[bytes]:
+    """The intents of the same run whose permits ran out, too, before their work began.
+
+    A run that is late is late for all of its steps: they are asked for together, and each finds its permit.
+    """
+    row = core.store.intent(intent)
+    others = core.store.intents(run=row.run) if row is not None else []
+    lapsed = [
+        each.intent
+        for each in others
+        if each.intent != intent and _wants_asking(core, each.intent) and not _is_begun(core, each.intent)
+    ]
+    return lapsed[: ASKED_TOGETHER_MAX - 1]
+
+
+def _is_begun(core: Core, intent: bytes) -> bool:
+    """Whether work has begun under the permit of an intent: what is left of it is asked for when it is wanted."""
+    pursuit = core.requester.pursuit(intent)
+    permit = pursuit.permit if pursuit is not None else None
+    return permit is not None and any(isinstance(r.body, Start) for r in core.holdings.about(permit.id))
 
 
 def answer(core: Core, intent: bytes) -> StepAnswer:

@@ -14,6 +14,7 @@ from comity.node.certificates import certificate_records
 from comity.node.forms import (
     ReadAnswer,
     ReadForm,
+    StartForm,
     StepAnswer,
 )
 from comity.node.problems import Refused
@@ -188,6 +189,27 @@ async def test_a_permit_is_used_once_and_in_time(autojump: trio.testing.MockCloc
         assert again.intent == late.intent
         await until(lambda: steps.answer(north.core, bytes.fromhex(late.intent)).expires > late.expires)
         await make(north, steps.answer(north.core, bytes.fromhex(late.intent)), b"z")
+
+
+async def test_a_run_that_is_late_asks_again_for_all_that_it_has_not_begun(
+    autojump: trio.testing.MockClock,
+) -> None:
+    async with four() as (world, nodes):
+        north = nodes[NORTH]
+        one, two, begun = [await submit(north, world, step(f"plain/{name}")) for name in ("a", "b", "c")]
+        other = await submit(north, world, step("plain/d", run="run-2"))
+        await north.service.call(
+            lambda: work.start(north.core, StartForm(begun.intent, begun.outputs[0].asset, run="run-1"))
+        )
+        autojump.jump(one.expires - north.core.clock.now())
+
+        def expires(answer: StepAnswer) -> int:
+            return steps.answer(north.core, bytes.fromhex(answer.intent)).expires
+
+        await submit(north, world, step("plain/a"))
+        await until(lambda: min(expires(one), expires(two)) > one.expires)
+        # What was begun, and what another run has, is asked for when it is wanted.
+        assert (expires(begun), expires(other)) == (begun.expires, other.expires)
 
 
 async def test_next_generation_names_the_one_before(autojump: object) -> None:
