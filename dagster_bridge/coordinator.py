@@ -51,6 +51,11 @@ ASK_AGAIN_S_MIN: Final = 10
 ASK_AGAIN_S_MAX: Final = 600
 """A held run of which the node has no intent (it was down, or an input is missing) is launched again after a pause that
 grows with the time that it waits."""
+CLOCKS_DIFFER_S: Final = 60
+"""Between the machines of a daemon and a webserver."""
+NEVER: Final = -1
+_DIGITS_MAX: Final = 12
+
 STARTING_MAX: Final = 256
 """Runs of which one look finds out whether their launch was interrupted."""
 
@@ -119,7 +124,13 @@ class GovernedRunCoordinator(QueuedRunCoordinator):
     def _look_at(
         self, launcher: GovernedRunLauncher, run: DagsterRun, standing: RunStanding | None, now: float
     ) -> None:
-        since = _time_of(run, HELD_SINCE_TAG, now, int(now))
+        since = _time_of(run, HELD_SINCE_TAG, now, NEVER)
+        if since == NEVER:
+            # Nobody of ours held it: from now on it is held, and asked for.
+            since = int(now)
+            tags = {HELD_SINCE_TAG: str(since), ASKED_AT_TAG: str(since)}
+            self._instance.add_run_tags(run.run_id, tags)
+            return
         if now - since > launcher.hold_max_s:
             decision = _decision(run, standing)
             message = (
@@ -173,11 +184,16 @@ def _standings(launcher: GovernedRunLauncher, runs: list[DagsterRun]) -> Mapping
 
 
 def _time_of(run: DagsterRun, tag: str, now: float, otherwise: int) -> int:
-    """A time in a tag, which anybody may have written: never in the future."""
-    try:
-        return min(int(run.tags.get(tag, "")[:20]), int(now))
-    except ValueError:
+    """A time in a tag, which anybody may have written: one that is none, or in the future, is not believed."""
+    text = run.tags.get(tag, "")
+    if (
+        not text.isascii()
+        or not text.isdigit()
+        or len(text) > _DIGITS_MAX
+        or int(text) > now + CLOCKS_DIFFER_S
+    ):
         return otherwise
+    return int(text)
 
 
 def _is_due(run: DagsterRun, since: int, now: float) -> bool:

@@ -34,7 +34,7 @@ from comity.dagster_bridge.dagster_instance import (
     tell,
 )
 from comity.dagster_bridge.gate import HOME_VARIABLE
-from comity.dagster_bridge.gate_facts import SeveralGatesError, gate_facts
+from comity.dagster_bridge.gate_facts import GateFacts, SeveralGatesError, gate_facts
 from comity.dagster_bridge.governed_assets import read_governed_assets
 from comity.dagster_bridge.launch_decision import Decision, decide, held, refused
 from comity.dagster_bridge.launch_facts import LaunchFacts, launch_facts
@@ -267,54 +267,41 @@ class GovernedRunLauncher(RunLauncher[Any], ConfigurableClass):
         try:
             gate = gate_facts(repository.repository_snap.metadata or {})
             facts = launch_facts(run, graph, self._instance, gate.reversible if gate is not None else ())
-            if facts is None:
-                return _Asked(Decision("proceed"))
-            governed = read_governed_assets(self.home())
         except SeveralGatesError:
             # Its steps know which gate is theirs.
             return _Asked(Decision("proceed"))
+        except (ConfigError, dg.DagsterError) as exc:
+            # A partition that is none, a partner's asset without a name, more than one intent holds.
+            return _Asked(refused(TermForm("facts_invalid", message=_one_line(exc))))
+        if facts is None:
+            return _Asked(Decision("proceed"))
+        return self._ask_for(run, gate, facts, graph)
+
+    def _ask_for(
+        self, run: DagsterRun, gate: GateFacts | None, facts: LaunchFacts, graph: AssetGraph
+    ) -> _Asked:
+        try:
+            governed = read_governed_assets(self.home())
         except ConfigError as exc:
             return _Asked(held(TermForm("config_wrong", message=str(exc))))
         if governed is not None and not governed.name(facts.concerned):
             return _Asked(Decision("proceed"))
+        if gate is None and governed is None:
+            message = "the node has not said yet what is governed"
+            return _Asked(held(TermForm("governed_list_missing", message=message)))
         if gate is None:
-            if governed is None:
-                return _Asked(
-                    held(
-                        TermForm(
-                            "governed_list_missing", message="the node has not said yet what is governed"
-                        )
-                    )
-                )
-            what = "definitions that make governed assets are passed through govern(): these are not"
-            return _Asked(refused(TermForm("definitions_not_governed", message=what)))
+            message = "definitions that make governed assets are passed through govern(): these are not"
+            return _Asked(refused(TermForm("definitions_not_governed", message=message)))
         if gate.asks_at_step:
             return _Asked(Decision("proceed"))
-        origin = run.remote_job_origin
-        location = origin.repository_origin.code_location_origin.location_name if origin is not None else ""
-        ticket = run.tags.get(TICKET_TAG, "")
-        form = LaunchForm(
-            orchestrator="dagster",
-            run=run.run_id,
-            job=run.job_name,
-            code=gate.code,
-            steps=[unit.launched() for unit in facts.now],
-            later=[unit.foreseen() for unit in facts.later],
-            location=gate.location or location,
-            revision=gate.revision,
-            purpose=gate.purpose,
-            credential="" if ticket else gate.credential,
-            ticket=ticket,
-            context=gate.context,
-            continues=run.tags.get(CONTINUES_TAG, ""),
-            recurring=any(run.tags.get(tag) for tag in _RECURRING),
-            wait_s=ASK_WAIT_S,
-        )
-        return _Asked(self._decided(form, facts), facts, graph)
+        return _Asked(self._decided(_form_of(run, gate, facts), facts), facts, graph)
 
     def _decided(self, form: LaunchForm, facts: LaunchFacts) -> Decision:
         try:
             answer = self.client().launch(form)
+            if (len(answer.steps), len(answer.later)) != (len(form.steps), len(form.later)):
+                message = "the node has not answered for each step: it is of another version"
+                return held(TermForm("answer_invalid", message=message))
             return decide(facts, answer)
         except (NotPermittedError, FormInvalidError, NotFoundError) as exc:
             return refused(TermForm(exc.code, message=str(exc)))
@@ -385,6 +372,35 @@ class GovernedRunLauncher(RunLauncher[Any], ConfigurableClass):
 
     def _tell(self, run: DagsterRun, decision: Decision, more: Mapping[str, Any] | None = None) -> None:
         tell(self._instance, run, words_of(decision), table_of(decision) | dict(more or {}), type(self))
+
+
+def _form_of(run: DagsterRun, gate: GateFacts, facts: LaunchFacts) -> LaunchForm:
+    """What the node is asked for a run."""
+    origin = run.remote_job_origin
+    location = origin.repository_origin.code_location_origin.location_name if origin is not None else ""
+    ticket = run.tags.get(TICKET_TAG, "")
+    return LaunchForm(
+        orchestrator="dagster",
+        run=run.run_id,
+        job=run.job_name,
+        code=gate.code,
+        steps=[unit.launched() for unit in facts.now],
+        later=[unit.foreseen() for unit in facts.later],
+        location=gate.location or location,
+        revision=gate.revision,
+        purpose=gate.purpose,
+        credential="" if ticket else gate.credential,
+        ticket=ticket,
+        context=gate.context,
+        continues=run.tags.get(CONTINUES_TAG, ""),
+        recurring=any(run.tags.get(tag) for tag in _RECURRING),
+        wait_s=ASK_WAIT_S,
+    )
+
+
+def _one_line(exc: Exception) -> str:
+    """The first line of what an error says."""
+    return str(exc).strip().partition("\n")[0][:500]
 
 
 def _released(run: DagsterRun) -> dict[str, str]:

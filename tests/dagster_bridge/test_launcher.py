@@ -296,6 +296,65 @@ def test_a_launch_that_took_so_long_that_another_one_began_does_nothing(
         assert list(made.launched) == [run]
 
 
+def test_what_is_too_large_for_one_intent_ends_with_a_reason(
+    tmp_path: Path, node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from comity.dagster_bridge import asset_facts
+
+    monkeypatch.setattr(asset_facts, "ITEMS_MAX", 3)
+    with launching(tmp_path, node) as made:
+        run = made.submit("days", partition="mon", last="thu")
+        made.turn()
+        assert (made.status(run), made.tags(run)["reason"]) == ("FAILURE", "facts_invalid")
+        assert "run it in smaller ranges" in made.told(run)[0][0]
+
+
+def test_an_answer_that_is_not_for_each_step_holds_the_run(tmp_path: Path, node: FakeNode) -> None:
+    with launching(tmp_path, node) as made:
+        run = made.submit("a")
+        node.raw = b'{"steps": [], "later": []}'
+        made.turn()
+        assert (made.status(run), made.tags(run)["reason"]) == ("QUEUED", "answer_invalid")
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"comity/hold": "held"},
+        {"comity/hold": "held", "comity/held_since": "never", "comity/asked_at": "9" * 400},
+        {"comity/launch": "handed"},
+        {"comity/outcome": "execute", "comity/reason": "x" * 10_000},
+    ],
+)
+def test_tags_that_somebody_else_wrote_decide_nothing(
+    tmp_path: Path, node: FakeNode, tags: dict[str, str]
+) -> None:
+    node.decisions["a"] = refused
+    with launching(tmp_path, node) as made:
+        run = made.submit("a", tags=tags)
+        made.turn()
+        made.coordinator.look(time.time() + 30)
+        made.turn()
+        assert (made.status(run), list(made.launched)) == ("FAILURE", [])
+
+
+def test_a_time_in_the_future_holds_no_run_for_ever(tmp_path: Path, node: FakeNode) -> None:
+    node.decisions["a"] = deferred
+    with launching(tmp_path, node, launcher={"hold_max_s": 100}) as made:
+        run = made.submit("a", tags={"comity/hold": "held", "comity/held_since": "99999999999"})
+        made.turn()
+        made.coordinator.look(time.time() + 200)
+        assert made.status(run) == "FAILURE"
+
+
+def test_a_run_that_says_it_goes_on_for_another_is_looked_at(tmp_path: Path, node: FakeNode) -> None:
+    """The node knows which runs do; here it is handed what the tag says."""
+    with launching(tmp_path, node) as made:
+        made.submit("a", tags={"comity/continues": "another"})
+        made.turn()
+        assert [form.continues for form in node.launches] == ["another"]
+
+
 # What is narrowed
 
 
