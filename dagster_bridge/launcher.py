@@ -54,6 +54,7 @@ from comity.dagster_bridge.launch_report import (
 from comity.dagster_bridge.narrowing import create_parts, parts_of
 from comity.dagster_bridge.step_facts import CONTINUES_TAG, TICKET_TAG
 from comity.node.client import (
+    AnswerInvalidError,
     FormInvalidError,
     LaunchForm,
     NodeClient,
@@ -300,8 +301,7 @@ class GovernedRunLauncher(RunLauncher[Any], ConfigurableClass):
         try:
             answer = self.client().launch(form)
             if (len(answer.steps), len(answer.later)) != (len(form.steps), len(form.later)):
-                message = "the node has not answered for each step: it is of another version"
-                return held(TermForm("answer_invalid", message=message))
+                raise AnswerInvalidError("the node has not answered for each step: it is of another version")
             return decide(facts, answer)
         except (NotPermittedError, FormInvalidError, NotFoundError) as exc:
             return refused(TermForm(exc.code, message=str(exc)))
