@@ -99,6 +99,8 @@ class Metrics:
         self.declined = Tally(
             registry, "comity_asks_declined", "Asks that this node did not vote on, by reason.", ("code",)
         )
+        # An increase is seen only of a series that was there before.
+        self.declined.add("clock", by=0.0)
 
     def _records(self, registry: CollectorRegistry) -> None:
         self.admitted = Tally(
@@ -150,9 +152,14 @@ class Metrics:
 
         self.queue = gauge("worker_queue_calls", "Calls that wait for the worker's thread, or are in it.")
         self.store_bytes = gauge("store_bytes", "Bytes of the store's files.")
+        self.disk_free = gauge("disk_free_bytes", "What the disk of the store still takes.")
+        self.disk = gauge("disk_bytes", "The size of the disk of the store.")
         self.peers_known = gauge("peers_known", "Nodes of other members that have a certificate in force.")
         self.peers_connected = gauge("peers_connected", "Nodes of other members that are connected.")
         self.members = Level(registry, "comity_member_reachable", "Whether a member is in reach.", "member")
+        self.members_read = Level(
+            registry, "comity_member_read_timestamp_seconds", "When a member was last read to its end.", "member"
+        )
         self.quorum_reachable = gauge("quorum_reachable", "Whether a quorum of members is in reach.")
         self.voting = gauge("voting", "Whether this node votes: it has gone through what others hold.")
         self.governance = gauge("governance_complete", "Whether taxonomy and policies of the epoch are here.")

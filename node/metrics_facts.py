@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -104,9 +105,15 @@ class Facts:
         in_reach = {name: float(name in reachable) for name in standing.members}
         metrics.queue.set(queue)
         metrics.store_bytes.set(_size(self._store))
+        free, whole = _room(self._store)
+        metrics.disk_free.set(free)
+        metrics.disk.set(whole)
         metrics.peers_known.set(self._known())
         metrics.peers_connected.set(len(self._service.connected_nodes()))
         metrics.members.set(in_reach)
+        read = self._service.read_to_end
+        others = (name for name in standing.members if name != core.identity.member)
+        metrics.members_read.set({name: float(read.get(name, 0)) for name in others})
         metrics.quorum_reachable.set(sum(in_reach.values()) >= standing.quorum)
         metrics.voting.set(standing.voting)
         metrics.governance.set(standing.complete)
@@ -130,6 +137,18 @@ def _size(store: Path | None) -> int:
         return 0
     files = [store.with_name(store.name + suffix) for suffix in _SUFFIXES]
     return sum(file.stat().st_size for file in files if file.exists())
+
+
+def _room(store: Path | None) -> tuple[int, int]:
+    """Bytes that the disk of the store still takes from this user, and its size; 0 where there is none to look at."""
+    if store is None:
+        return 0, 0
+    try:
+        disk = os.statvfs(store.parent)
+    except OSError:
+        # What is wrong with it the store says itself; a reading of the other series must not fail for it.
+        return 0, 0
+    return disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
 
 
 def _standing(core: Core) -> _Standing:

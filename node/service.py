@@ -88,6 +88,8 @@ class Service:
         self._failure: StoreError | None = None
         self._failed = trio.Event()
         self.on_news: Callable[[News], None] | None = None
+        self.read_to_end: dict[str, int] = {}
+        """When a node of a member was last gone through to the end, by this clock; no more than there are peers."""
 
     # What the connections call
 
@@ -410,6 +412,7 @@ class Service:
                 if not await self.call(partial(close_page, self._core, name, page)):
                     await self._fetch_authorities(name)
                     await self.call(partial(self._core.voter.caught_up_with, member_of(name)))
+                    self.read_to_end[member_of(name)] = self._core.clock.now()
                     return
             except DecodeError as exc:
                 log.warning("page_unreadable", peer=name, detail=str(exc))

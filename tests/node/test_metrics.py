@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import trio
 from prometheus_client import generate_latest
-from prometheus_client.parser import text_string_to_metric_families
 
 from api_calls import equip, step, submit
 from comity.gossip.transport import Reason, RequestError
@@ -29,13 +28,13 @@ from comity.protocol.frames import (
     encode_frame,
 )
 from houses import RunningHouse, found, inhabited, short_folder, street
+from metrics_read import Series, http_get, parsed, scraped
 from world import NORTH, SOUTH
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/metrics.md"
 PAIR = (NORTH, SOUTH)
 LIBRARY = ("process_", "python_")
 
-Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 @pytest.fixture
@@ -57,34 +56,6 @@ def registered() -> set[str]:
         if not family.name.startswith(LIBRARY):
             names.add(f"{family.name}_total" if family.type == "counter" else family.name)
     return names
-
-
-def parsed(text: str) -> Series:
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-
-
-def http_get(address: str | tuple[str, int], request: str) -> tuple[int, str]:
-    """One request over a Unix socket or a port: the status and the body."""
-    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
-    with socket.socket(family) as connection:
-        connection.settimeout(10)
-        connection.connect(address)
-        connection.sendall(request.encode())
-        data = b"".join(iter(lambda: connection.recv(65_536), b""))
-    head, _, body = data.decode().partition("\r\n\r\n")
-    return int(head.split()[1]), body
-
-
-async def scraped(home: Home) -> Series:
-    token = home.token("reader").read_text().strip()
-    lines = ["GET /metrics HTTP/1.1", "Host: node", "Connection: close", f"Authorization: Bearer {token}"]
-    status, text = await trio.to_thread.run_sync(http_get, str(home.socket), "\r\n".join([*lines, "", ""]))
-    assert status == 200
-    return parsed(text)
 
 
 async def until_scraped(house: RunningHouse, name: str, value: float, **labels: str) -> Series:
