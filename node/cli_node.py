@@ -184,12 +184,14 @@ def start(
     line, or words where it goes to a terminal (`log_format`), and holds no bodies, tokens or keys. In another terminal
     `comity node status` says whom it reaches.
     """
+    import os
     import sys
 
     import trio
 
     from comity.node.lifeline import end_with_input
     from comity.node.log_lines import configure_log
+    from comity.node.readiness import Readiness
     from comity.node.run import read_house, run_node
     from comity.node.signing_hand import Hand
     from comity.node.tokens import make_tokens
@@ -202,6 +204,7 @@ def start(
         # One that was lost is made anew: whoever held a copy reads it again.
         make_tokens(place)
     house = read_house(place)
+    readiness = Readiness.of_environment(os.environ)
     try:
         stream = log_file.open("a", encoding="utf-8") if log_file is not None else sys.stderr
     except OSError as exc:
@@ -226,7 +229,7 @@ def start(
             print(f"{said.node} is ready: listens on {where}, answers on {said.socket}", flush=True)  # noqa: T201
 
     async def run() -> None:
-        await run_node(house, ready=ready)
+        await run_node(house, ready=ready, readiness=readiness)
 
     try:
         trio.run(run)

@@ -158,7 +158,10 @@ class Metrics:
         self.peers_connected = gauge("peers_connected", "Nodes of other members that are connected.")
         self.members = Level(registry, "comity_member_reachable", "Whether a member is in reach.", "member")
         self.members_read = Level(
-            registry, "comity_member_read_timestamp_seconds", "When a member was last read to its end.", "member"
+            registry,
+            "comity_member_read_timestamp_seconds",
+            "When a member was last read to its end.",
+            "member",
         )
         self.quorum_reachable = gauge("quorum_reachable", "Whether a quorum of members is in reach.")
         self.voting = gauge("voting", "Whether this node votes: it has gone through what others hold.")

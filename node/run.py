@@ -40,6 +40,7 @@ from comity.node.metrics import Metrics
 from comity.node.metrics_facts import Facts
 from comity.node.notify_secret import read_secret
 from comity.node.owner_files import write_file
+from comity.node.readiness import Readiness
 from comity.node.service import Service, peers_from
 from comity.node.socket_server import serve_on_socket
 from comity.node.store import Store
@@ -153,15 +154,20 @@ async def run_node(
     make_store: MakeStore = sqlite_store,
     make_transport: MakeTransport = libp2p_transport,
     stop: trio.Event | None = None,
+    readiness: Readiness | None = None,
 ) -> None:
     """Run a node until it is asked to stop: by a signal, or by `stop` where that is given.
+
+    Args:
+        readiness: the road to the service manager that started it; without one nobody is told.
 
     Raises:
         ConfigError: it cannot begin: the port or the socket is in use, the clock is wrong, a key does not fit.
         StoreError: the disk failed, or another process holds the store.
     """
     try:
-        await _run(house, ready, clock or SystemClock(), make_store, make_transport, stop)
+        told = readiness or Readiness()
+        await _run(house, ready, clock or SystemClock(), make_store, make_transport, stop, told)
     except BaseExceptionGroup as group:
         ours = _first(group)
         if ours is None:
@@ -187,6 +193,7 @@ async def _run(
     make_store: MakeStore,
     make_transport: MakeTransport,
     stop: trio.Event | None,
+    readiness: Readiness,
 ) -> None:
     metrics = Metrics()
     worker = Worker(f"comity {house.config.member}", metrics.call_seconds.observe)
@@ -231,7 +238,10 @@ async def _run(
                 "node_ready", node=said.node, coalition=said.coalition, epoch=said.epoch, version=__version__
             )
             ready(said)
+            readiness.ready(f"{said.node} serves epoch {said.epoch}")
+            nursery.start_soon(readiness.watch)
             await _stopped(stop)
+            readiness.stopping()
             log.info("node_stopping")
             nursery.cancel_scope.cancel()
     finally:

@@ -36,7 +36,6 @@ PAIR = (NORTH, SOUTH)
 LIBRARY = ("process_", "python_")
 
 
-
 @pytest.fixture
 def place() -> Iterator[Path]:
     with short_folder() as folder:
