@@ -212,18 +212,8 @@ def start(
     configure_log(house.config.log_level, stream, house.config.log_format)
 
     def ready(said: Ready) -> None:
-        value = {
-            "ready": True,
-            "address": said.addresses[0] if said.addresses else "",
-            "addresses": list(said.addresses),
-            "socket": str(said.socket),
-            "member": said.member,
-            "node": said.node,
-            "coalition": said.coalition,
-            "epoch": said.epoch,
-        }
         if as_json:
-            print_json(value)
+            print_json(_ready_value(said))
         else:
             where = ", ".join(said.addresses) or "no address"
             print(f"{said.node} is ready: listens on {where}, answers on {said.socket}", flush=True)  # noqa: T201
@@ -236,6 +226,20 @@ def start(
     except KeyboardInterrupt:
         # Before the node took over the signals.
         raise typer.Exit(130) from None
+
+
+def _ready_value(said: Ready) -> dict[str, object]:
+    """The line of a node that is ready, for programs."""
+    return {
+        "ready": True,
+        "address": said.addresses[0] if said.addresses else "",
+        "addresses": list(said.addresses),
+        "socket": str(said.socket),
+        "member": said.member,
+        "node": said.node,
+        "coalition": said.coalition,
+        "epoch": said.epoch,
+    }
 
 
 @app.command(

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from command_line import problem_of
 from comity.node.home import Home
 from comity.node.metrics import Metrics
+from command_line import problem_of
 from houses import found, inhabited, short_folder
 from machine_tools import ROOT, said_by, tool
 from metrics_read import scraped

@@ -1,13 +1,11 @@
-"""The systemd unit: systemd takes it, it gives the node few rights, and the node tells its manager what the unit waits for."""
+"""The systemd unit: systemd takes it, it gives few rights, and the node tells its manager what the unit waits for."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import socket
-import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -133,7 +131,7 @@ def test_a_node_says_that_it_serves_lives_and_ends(place: Path, ear: socket.sock
         assert re.fullmatch(r"STATUS=\S+ serves epoch 0", first.splitlines()[1])
         assert process.stdout is not None
         answered = json.loads(process.stdout.readline())
-        assert stat.S_ISSOCK(os.stat(answered["socket"]).st_mode)
+        assert Path(answered["socket"]).is_socket()
         assert [said(ear) for _ in range(3)] == ["WATCHDOG=1"] * 3
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0

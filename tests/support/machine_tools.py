@@ -1,4 +1,4 @@
-"""Programs of the machine that judge what is deployed: where they are missing, a test says so, and with CI=true it fails."""
+"""Programs of the machine that judge what is deployed. Where they are missing a test says so; with CI=true it fails."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def tool(name: str, package: str) -> str:
 
 def said_by(*words: str | Path, status: int | None = 0) -> str:
     """All that a program prints."""
-    ran = subprocess.run(words, capture_output=True, text=True, timeout=TOOL_S, check=False)  # noqa: S603
+    ran = subprocess.run(words, capture_output=True, text=True, timeout=TOOL_S, check=False)
     said = ran.stdout + ran.stderr
     assert status is None or ran.returncode == status, said
     return said
