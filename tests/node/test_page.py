@@ -338,13 +338,14 @@ async def test_a_node_that_shows_something_else_has_nothing_signed(place: Path, 
             await officer(screen, houses[SOUTH], place)
 
             def spliced(route: Route) -> None:
-                answer = route.fetch()
+                answer = route.fetch(max_retries=3)
                 said = answer.json()
-                exchanged = route.fetch(url=route.request.url.replace(asked.intent, other.intent)).json()
+                url = route.request.url.replace(asked.intent, other.intent)
+                exchanged = route.fetch(url=url, max_retries=3).json()
                 route.fulfill(response=answer, json={**said, "record": exchanged["record"]})
 
             def altered(route: Route) -> None:
-                answer = route.fetch()
+                answer = route.fetch(max_retries=3)
                 said = answer.json()
                 data = bytearray(_bytes(said["record"]))
                 at = data.index(b"survival_study")
