@@ -18,7 +18,7 @@ from comity.attestation.signing import key_id
 from comity.attestation.speaking import Speakers, credentials_above, is_report, may_report, way_up
 from comity.protocol.accountability import Misbehaviour
 from comity.protocol.contradictions import slot_of
-from comity.protocol.execution import Intent, Observation
+from comity.protocol.execution import Actuation, Intent, Observation
 from comity.protocol.governance import Credential, OwnerPolicy, Suspension
 from comity.protocol.limits import ADVERSE_PER_VOTE_MAX, CHAIN_MAX
 from comity.protocol.state import ORGANIZATION, number_key
@@ -46,6 +46,9 @@ revoked its old votes would else make all that rests on them unusable."""
 
 _TAKING_BACK: Final = frozenset({"revocation", "suspension"})
 
+ANCESTOR_FAILED: Final = "ancestor_failed"
+"""Claim of a report that marks what was made: what it was made from was found wrong since."""
+
 
 @dataclass(frozen=True, slots=True)
 class Adverse:
@@ -57,7 +60,8 @@ class Adverse:
         against: findings by the id that they concern: the intent or one of its inputs.
         added: records that take the place of others that were named.
         overflows: more count than a vote can name. Whoever relies on that much that was taken back is refused.
-        marked: intents of what was made before, whose authority was taken back since. What was made under them stands.
+        marked: intents of what was made before, whose authority was taken back since; and what was made from something
+            that was found wrong since. What was made stands.
     """
 
     ids: tuple[bytes, ...] = ()
@@ -269,11 +273,22 @@ def _count(
         elif record.header.outcome is not None and may_report(record, target, speakers):
             if isinstance(target.body, Observation):
                 effects.struck[subject] = record.header.outcome
+            elif is_mark(record, target):
+                # Said once more it has no effect, so nobody makes a decision overflow by it.
+                hit = hit or subject not in effects.marked
+                effects.marked.add(subject)
+                continue
             else:
                 finding = refuse(f"{record.header.kind}_{record.header.outcome}", member=record.member)
                 effects.against[subject] = (*effects.against.get(subject, ()), finding)
             hit = True
     return hit
+
+
+def is_mark(report: AnyRecord, target: AnyRecord) -> bool:
+    """Whether a report says no more of what was made than that its input was found wrong since."""
+    says = isinstance(report.body, Observation) and report.body.claim == ANCESTOR_FAILED
+    return says and isinstance(target.body, Actuation)
 
 
 def _mark(

@@ -396,7 +396,8 @@ def _read(bearing: _Bearing, actuation_id: bytes) -> _Read:
         if isinstance(found, Finding):
             read = _Read(None, b"", (found,))
         else:
-            found = replace(found, marked=found.actuation.body.intent in adverse.marked)
+            made = found.actuation
+            found = replace(found, marked=not adverse.marked.isdisjoint((made.id, made.body.intent)))
             read = _Read(found, encode(found.state), tuple(adverse.against.get(actuation_id, ())))
     bearing.inputs_read[actuation_id] = read
     return read

@@ -43,7 +43,7 @@ class Input:
     actuation: VerifiedRecord[Actuation]
     state: GovernanceState
     marked: bool = False
-    """An authority under which it was made was taken back since."""
+    """An authority under which it was made was taken back since, or something that it was made from found wrong."""
 
 
 def read_input(actuation_id: bytes, relied: Relied, epochs: Epochs) -> Input | Finding:

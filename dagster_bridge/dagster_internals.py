@@ -99,6 +99,8 @@ def check_dagster() -> None:
         (StepExecutionContext, "previous_attempt_count"),
         (dg.GraphDefinition, "node_defs"),
         (dg.AssetsDefinition, "node_def"),
+        (dg.AssetsDefinition, "get_spec_for_check_key"),
+        (dg.AssetCheckResult, "resolve_target_check_key"),
         (plan_inputs, _LOADING),
     )
     for owner, name in wanted:
@@ -119,6 +121,21 @@ def location_of(context: StepExecutionContext) -> str:
     """The code location that a run was started from; empty where it was started within a process."""
     origin = context.dagster_run.remote_job_origin
     return origin.repository_origin.code_location_origin.location_name if origin is not None else ""
+
+
+def check_found(context: StepExecutionContext, result: dg.AssetCheckResult) -> tuple[dg.AssetKey, str, bool]:
+    """What a check's result is of: the asset, the check's name, and whether it blocks what depends on the asset.
+
+    Raises:
+        dagster.DagsterInvariantViolationError: as Dagster itself does, where the result is of no check of this step.
+    """
+    assets_def = context.assets_def
+    named: dict[dg.AssetKey, set[str]] = {}
+    for key in assets_def.check_keys if assets_def is not None else ():
+        named.setdefault(key.asset_key, set()).add(key.name)
+    found = result.resolve_target_check_key(named)
+    spec = assets_def.get_spec_for_check_key(found) if assets_def is not None else None
+    return found.asset_key, found.name, spec is not None and spec.blocking
 
 
 def keep_attached(context: StepExecutionContext, said: Mapping[str, Mapping[str, object]]) -> int:

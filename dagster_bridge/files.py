@@ -153,7 +153,9 @@ class Place:
         try:
             for beside in unfinished(path, sidecars=True):
                 file = beside.with_name(beside.name.removesuffix(SIDECAR_ENDING))
-                self._keep(path)
+                if file.exists():
+                    # Else somebody ended between both, and what lies there is new bytes beside an old sidecar.
+                    self._keep(path)
                 for source, target in ((file, path), (beside, sidecar_of(path))):
                     with contextlib.suppress(FileNotFoundError):
                         source.replace(target)

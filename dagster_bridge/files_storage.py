@@ -99,5 +99,11 @@ class FilesStorage:
         self.place.write(sidecar_of(staged.beside), sidecar)
         self.place.finish(staged.path)
 
+    def put_back(self, slot: Slot, digest: str) -> bool:
+        path = self.path(slot)
+        self.place.finish(path)
+        found = read_file(path)
+        return (found is not None and found.digest == digest) or self.place.put_back(path, digest)
+
     def discard(self, staged: StagedFile) -> None:
         staged.beside.unlink(missing_ok=True)

@@ -120,7 +120,7 @@ class Gate:
         step = self.step(context)
         if step is None:
             return Onlooker(context, self.names)
-        return step.begin(context) or Onlooker(context, self.names, step.answer)
+        return step.begin(context) or Onlooker(context, self.names, step.answer, step.checks)
 
     def reported(self, context: StepExecutionContext, event: object) -> object:
         """What Dagster may see of an event that a step's function reports through its context.

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias, runtime_checkable
 
 import dagster as dg
 
+from comity.dagster_bridge.check_reports import CheckReports
 from comity.dagster_bridge.dagster_internals import (
     ComputeWatch,
     StepExecutionContext,
@@ -108,13 +109,22 @@ class GovernedStep:
     """The code that the step asked with; None where it is not looked at again."""
     metadata_withheld: int = 0
     """Entries that the step's functions attached, and that were kept out of Dagster's log."""
+    checks: CheckReports = field(init=False)
     _said: dict[str, Metadata] = field(default_factory=dict[str, Metadata])
     _begun: bool = False
+
+    def __post_init__(self) -> None:
+        self.checks = CheckReports(self.client, self.name, self.reads)
 
     @property
     def judged(self) -> bool:
         """Whether the step has outputs under a permit; otherwise only its reads are governed."""
         return self.answer.outcome in ("execute", "restrict")
+
+    @property
+    def only_checks(self) -> bool:
+        """Whether the step makes nothing under a permit and is there for its checks."""
+        return bool(self.facts.checks) and not self.facts.outputs and not self.judged
 
     @property
     def name(self) -> str:
@@ -414,9 +424,11 @@ class _Watch:
 
         Raises:
             WriteRefused: such a result, where the permit is restricted or does not list it.
+            NodeUnavailable: a check that failed could not be recorded.
         """
         given: Any = result
         require_no_claim(self.context, given, self.step.answer)
+        self.step.checks.look(self.context, given)
         if isinstance(given, dg.AssetMaterialization):
             self._look_at_materialization(given)
         elif isinstance(given, dg.MaterializeResult):

@@ -51,11 +51,15 @@ def write_version(
         FileError: the disk refuses.
     """
     start = step.start(permitted)
+    if start.put_back:
+        # The version that stands is the one before the new one, whatever was in its place since.
+        storage.put_back(slot, start.put_back)
     began = time.monotonic()
     staged = storage.stage(slot, prepared)
     try:
         measured = storage.verify(staged, permitted)
         step.require_same_code()
+        step.checks.require_none_bars(slot.name)
     except UnwritableError as exc:
         _discard(storage, step, permitted, start, staged, exc)
         text = f"{permitted.asset} is discarded: {exc}; what was there before stays"
@@ -72,6 +76,7 @@ def write_version(
         raise unanswered(WriteRefused, step.name, what, exc, step.answer) from exc
     sidecar = decoded_sidecar(answer.sidecar)
     storage.promote(slot, staged, sidecar)
+    step.checks.promoted(slot.name, slot.partition, answer.actuation)
     return WrittenVersion(answer.actuation, sidecar)
 
 

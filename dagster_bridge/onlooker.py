@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 
 import dagster as dg
 
+from comity.dagster_bridge.check_reports import CheckReports
 from comity.dagster_bridge.dagster_internals import StepExecutionContext
 from comity.dagster_bridge.failures import WriteRefused, refused_locally
 from comity.dagster_bridge.step_facts import name_in
@@ -28,14 +29,19 @@ class Onlooker:
     context: StepExecutionContext
     names: Callable[[frozenset[str]], bool | None]
     answer: StepAnswer | None = None
+    checks: CheckReports | None = None
+    """Where the step reads governed assets: what its checks find in these."""
 
     def look(self, result: object) -> object:
         """What Dagster may see of a result.
 
         Raises:
             WriteRefused: it says that a governed asset was made, or claims a decision.
+            NodeUnavailable: a check that failed could not be recorded.
         """
         require_no_claim(self.context, result, self.answer)
+        if self.checks is not None:
+            self.checks.look(self.context, result)
         if isinstance(result, dg.AssetMaterialization):
             name = name_in(self.context, result.asset_key)
             if self._is_governed(name):

@@ -117,6 +117,16 @@ class Storage(Protocol[P, S]):
         """
         ...
 
+    def put_back(self, slot: Slot, digest: str) -> bool:
+        """Put a version from before, which has this digest (hex), in the place of the one that is there, at once.
+
+        Returns whether the store has it; one that is in its place already is.
+
+        Raises:
+            FileError: the disk refuses.
+        """
+        ...
+
     def discard(self, staged: S) -> None:
         """Take away what is staged. What is gone already is no error."""
         ...

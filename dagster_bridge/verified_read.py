@@ -73,6 +73,14 @@ class InputAsset:
             )
         raise FileError(f"{len(found)} files for {self.words(partition)} at {where}")
 
+    def put_back(self, partition: str, digest: str) -> bool:
+        """Put a version from before, by the digest of its bytes, back in its place; whether it is kept.
+
+        Raises:
+            FileError: the disk refuses.
+        """
+        return any(self.place.put_back(path, digest) for path in self.paths(partition).values())
+
     def words(self, partition: str) -> str:
         """One partition of the asset, for people."""
         return f"partition {partition} of {self.name}" if partition else self.name
@@ -140,6 +148,10 @@ class Reader:
             if (again.file.digest, again.sidecar) != (found.file.digest, found.sidecar):
                 # Its writer was putting file and sidecar in place, one after the other.
                 found, answer = again, self._ask(asset, partition, again)
+        if answer.put_back and not asset.partners and asset.put_back(partition, answer.put_back):
+            # The node's organization has rolled back what lay there.
+            found = asset.find(partition)
+            answer = self._ask(asset, partition, found)
         if not answer.admitted:
             recorded = self._recorded(asset, partition)
             if recorded is not None:
@@ -166,6 +178,7 @@ class Reader:
     def _ask(self, asset: InputAsset, partition: str, found: Found) -> ReadAnswer:
         form = ReadForm(
             intent=self.step.answer.intent if self.step is not None else "",
+            to_check=self.step is not None and self.step.only_checks,
             asset=asset.name,
             partition=partition,
             digest=found.file.digest,

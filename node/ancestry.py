@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final, TypeAlias
 
+from comity.attestation.aftermath import against, taken_back
 from comity.attestation.exporting import export_bundle
 from comity.attestation.holdings import Holdings
 from comity.node.core import Core
+from comity.node.heads import standing_heads
 from comity.node.problems import Refused
 from comity.node.revocations import marks_of
 from comity.node.steps import asset_id, obligation_form
@@ -52,7 +54,7 @@ def ids_from(core: Core, beginning: str) -> Any:
 
 def slots_of(core: Core, name: str) -> list[Head]:
     """The newest promoted actuations of an asset, one for each partition; none where it is no such asset."""
-    return core.store.heads(asset_id(core, name), coalition=core.coalition)
+    return standing_heads(core.store, core.holdings, asset_id(core, name))
 
 
 def target_of(core: Core, name: str, partition: str | None = None) -> bytes:
@@ -181,7 +183,8 @@ def _row(holdings: Holdings, made: VerifiedRecord[Actuation]) -> Any:
         "partition": body.partition,
         "generation": body.generation,
         "member": made.member,
-        "state": made.header.outcome,
+        "state": min(taken_back(holdings, made), default=made.header.outcome),
+        "against": sorted(_codes_against(holdings, made)),
         "made_at": made.header.at,
         "digest": body.content.digest.hex(),
         "size": body.content.size,
@@ -214,6 +217,14 @@ def _row(holdings: Holdings, made: VerifiedRecord[Actuation]) -> Any:
         row |= {"requester": intent.body.requester, "run": intent.body.run.run, "step": intent.body.run.step}
         row["marks"] = marks_of(holdings, intent, made)
     return row
+
+
+def _codes_against(holdings: Holdings, made: VerifiedRecord[Actuation]) -> frozenset[str]:
+    """Why a version may not be used, by what is held; nothing where nothing was said of it."""
+    if not holdings.adverse_about({made.id}) and not holdings.slot_rivals(made):
+        return frozenset()
+    found = against(holdings, made)
+    return found.codes if found is not None else frozenset()
 
 
 def _permitted(permit: Permit, intent: Intent, made: Actuation) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from comity.attestation.voter import AskArrived
 from comity.node.certificates import certificate_records
 from comity.node.core import Core
+from comity.node.heads import standing
 from comity.node.portions import FRAME_RECORDS_BYTES_MAX, Brought, are_dear
 from comity.protocol.envelope import SignedRecord, decode_record
 from comity.protocol.errors import DecodeError
@@ -100,6 +101,14 @@ def _within_frame(core: Core, records: Iterable[SignedRecord]) -> tuple[bytes, .
 
 
 def head_records(core: Core, asset: str, partition: str) -> list[SignedRecord]:
-    """The newest promoted actuation of a slot, its certificate, and who vouches for the keys in it."""
+    """The newest promoted actuation of a slot, its certificate, and who vouches for the keys in it.
+
+    Where it was rolled back, with the version that stands in its place.
+    """
     heads = core.store.heads(asset, partition, coalition=core.coalition)
-    return certificate_records(core.holdings, heads[0].actuation) if heads else []
+    if not heads:
+        return []
+    stands = standing(core.holdings, heads[0])
+    wanted = {heads[0].actuation, stands.actuation if stands is not None else heads[0].actuation}
+    found = {r.id: r for i in sorted(wanted) for r in certificate_records(core.holdings, i)}
+    return [found[i] for i in sorted(found)]

@@ -26,6 +26,7 @@ from comity.node import (
     ancestry,
     api_launches,
     api_steps,
+    api_versions,
     api_why,
     owner_words,
     revocations,
@@ -177,6 +178,7 @@ def _bridge(service: Service, surroundings: Surroundings) -> APIRouter:
         return json_answer(await api_steps.read(service, form))
 
     api_launches.add_routes(router, service, config)
+    api_versions.add_checks(router, service)
 
     @router.post("/starts", response_model=StartAnswer, summary="Begin the work on one output")
     async def start(form: StartForm) -> Response:
@@ -314,6 +316,8 @@ def _lineage_routes(router: APIRouter, service: Service) -> None:
         data = await service.call(partial(ancestry.bundle, core, target))
         return Response(data, media_type="application/vnd.comity.bundle.v1+msgpack")
 
+    api_versions.add_said(router, service, _brought)
+
 
 async def _held(service: Service, record_id: bytes) -> bytes:
     """The same id, with its record fetched from others where it is not here and they are up."""
@@ -362,6 +366,7 @@ def _operator(service: Service) -> APIRouter:
             raise Refused("form_invalid", "record: not base64", 422) from exc
         return json_answer(await service.call(partial(submit_record, service.core, data)))
 
+    api_versions.add_verifications(router, service)
     return router
 
 

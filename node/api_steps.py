@@ -11,6 +11,7 @@ from comity.node import steps, views, work
 from comity.node.config import Config
 from comity.node.core import Core
 from comity.node.forms import ReadAnswer, ReadForm, StepAnswer, StepForm
+from comity.node.heads import standing_heads
 from comity.node.problems import Refused
 from comity.node.revocations import state_of
 from comity.node.service import Service
@@ -62,7 +63,7 @@ async def read(service: Service, form: ReadForm) -> ReadAnswer:
     if not form.intent:
         asset = await service.call(partial(steps.asset_id, core, form.asset))
         known = await service.call(
-            lambda: bool(core.store.heads(asset, form.partition, coalition=core.coalition))
+            lambda: bool(standing_heads(core.store, core.holdings, asset, form.partition))
         )
         await fetch_heads(service, [(asset, form.partition, known)])
     return await service.call(partial(work.read, core, form))
@@ -117,7 +118,7 @@ def _partner_inputs(core: Core, form: StepForm) -> list[tuple[str, str, bool]]:
         if governance is None or not governance.governs(asset):
             continue
         if core.holdings.epoch.writer_of(asset) != core.identity.member:
-            known = bool(core.store.heads(asset, entry.partition, coalition=core.coalition))
+            known = bool(standing_heads(core.store, core.holdings, asset, entry.partition))
             slots[asset, entry.partition] = known
     return [(asset, partition, known) for (asset, partition), known in sorted(slots.items())]
 

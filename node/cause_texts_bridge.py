@@ -55,6 +55,14 @@ PAGES: Final[tuple[CausePage, ...]] = (
         related="node_unreachable",
     ),
     _bridge(
+        "check_failed",
+        "A check of the asset that blocks has failed in what the step made, before it was promoted: it is discarded,"
+        " and what was there before stays.",
+        "whoever writes the code, or delivers the data",
+        "Look at what the check says; run the step again once it can pass.",
+        related="staged_rows_not_permitted",
+    ),
+    _bridge(
         "context_drifted",
         "Files of the code location were changed between the step's request and the end of its work: what ran may not"
         " be what was permitted, so it is discarded.",

@@ -317,6 +317,20 @@ PAGES: Final[tuple[CausePage, ...]] = (
         related="permit_used",
     ),
     _node(
+        "not_its_author",
+        "Another key has signed the record than that of this node.",
+        "who signed it, or its organization",
+        "`comity credential revoke RECORD` with the organization's key takes back what any of its keys has said.",
+        related="not_found",
+    ),
+    _node(
+        "not_promoted",
+        "What was to be verified was never promoted, or was taken back: no reader sees it.",
+        "whoever verifies",
+        "`comity verification list ASSET` says which version counts as the newest.",
+        related="not_found",
+    ),
+    _node(
         "permit_of_another_run",
         "Another run has begun the work under this permit. A permit is for one run, with its attempts.",
         "whoever runs the step",

@@ -24,6 +24,7 @@ from comity.node import (
     cli_page,
     cli_policy,
     cli_publish,
+    cli_verification,
     cli_why,
 )
 from comity.node.cli_terminal import STATUSES, Commands
@@ -67,6 +68,7 @@ app.add_typer(cli_publish.owner_policy)
 app.add_typer(cli_publish.reference)
 app.add_typer(cli_publish.record)
 app.add_typer(cli_lineage.app)
+app.add_typer(cli_verification.app)
 cli_approve.register(app)
 cli_dev.register(app)
 cli_launch.register(app)

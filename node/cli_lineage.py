@@ -127,7 +127,15 @@ def _say_lineage(out: Console, said: Any) -> None:
             f"{indent}  owners {', '.join(state.get('owners', []))}; tier {state.get('tier')};"
             f" purpose {state.get('purpose')}"
         )
+        if each.get("against"):
+            out.print(f"{indent}  {each['state']}: may not be used, {', '.join(each['against'])}")
         for mark in each.get("marks", ()):
+            if mark["kind"] == "observation":
+                out.print(
+                    f"{indent}  marked: {mark['of']}, which it was made from, was found wrong"
+                    f" (said {when(mark['at'])} in {short(mark['record'])}); what was made stands"
+                )
+                continue
             out.print(
                 f"{indent}  marked: its {mark['of_kind'].replace('_', ' ')} {short(mark['of'])} was taken back"
                 f" {when(mark['at'])} by the {mark['kind']} {short(mark['record'])}; what was made stands"

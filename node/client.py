@@ -23,6 +23,8 @@ from comity.node.forms import (
     RUNS_ASKED_MAX,
     ActuationAnswer,
     ActuationForm,
+    CheckAnswer,
+    CheckForm,
     ContextForm,
     DiscardAnswer,
     DiscardForm,
@@ -46,6 +48,10 @@ from comity.node.forms import (
     StepForm,
     StepOutcome,
     TermForm,
+    VerificationAnswer,
+    VerificationForm,
+    WithdrawalAnswer,
+    WithdrawalForm,
     WithheldForm,
 )
 from comity.node.run_names import CONTINUATIONS_MAX, continuation_of, continues
@@ -60,6 +66,8 @@ __all__ = [
     "ActuationAnswer",
     "ActuationForm",
     "AnswerInvalidError",
+    "CheckAnswer",
+    "CheckForm",
     "ContextForm",
     "DiscardAnswer",
     "DiscardForm",
@@ -95,6 +103,10 @@ __all__ = [
     "StepOutcome",
     "TermForm",
     "TokenWrongError",
+    "VerificationAnswer",
+    "VerificationForm",
+    "WithdrawalAnswer",
+    "WithdrawalForm",
     "WithheldForm",
     "continuation_of",
     "continues",
@@ -344,6 +356,10 @@ class NodeClient:
         """Say what was staged and is not promoted, and why."""
         return self._post("/v1/discards", form, DiscardAnswer)
 
+    def check(self, form: CheckForm) -> CheckAnswer:
+        """Say what a check found in a version."""
+        return self._post("/v1/checks", form, CheckAnswer)
+
     def explain(self, form: StepForm, tier: int | None = None) -> ExplainAnswer:
         """What would be decided of a step. Nothing is submitted.
 
@@ -409,6 +425,10 @@ class NodeClient:
     def transitions(self) -> Json:
         return self._json("/v1/transitions")
 
+    def said_of_version(self, name: str, partition: str | None = None) -> Json:
+        """What was said for and against a version: of an asset, or by its id."""
+        return self._json(f"/v1/verifications/{_quoted(name, safe='/')}{_partition_query(partition)}")
+
     def ids(self, beginning: str) -> Json:
         """The records that are held whose id begins so: `id` and `kind` of each, a few at most."""
         return self._json(f"/v1/ids/{_quoted(beginning)}")
@@ -421,6 +441,14 @@ class NodeClient:
         return _decoded_json(self._exchange("POST", "/v1/page-links", b"{}"))
 
     # Operator
+
+    def verify_version(self, form: VerificationForm) -> VerificationAnswer:
+        """Say in the organization's name what was found in a version. The node signs."""
+        return self._post("/v1/verifications", form, VerificationAnswer)
+
+    def withdraw_verification(self, form: WithdrawalForm) -> WithdrawalAnswer:
+        """Take back what the node said of a version."""
+        return self._post("/v1/verifications/withdrawals", form, WithdrawalAnswer)
 
     def submit_record(self, record: bytes) -> Json:
         """Hand the node a signed record: an approval, a credential, a revocation, a policy."""

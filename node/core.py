@@ -34,6 +34,7 @@ from comity.attestation.requester import (
 from comity.attestation.voter import AskArrived, Decline, SendVote, StoreRecords, StoreVote, Voter
 from comity.attestation.voter import Effect as VoterEffect
 from comity.node.accusing import proofs_to_publish
+from comity.node.aftermath import Unsettled, aftermath_to_publish
 from comity.node.clock import Clock
 from comity.node.heads import heads_among
 from comity.node.outgoing import (
@@ -47,7 +48,7 @@ from comity.node.outgoing import (
 )
 from comity.node.past_intents import past_intents
 from comity.node.portions import in_frames
-from comity.node.store import Head, Store, launch_subject, slot_subject
+from comity.node.store import Head, Store, launch_subject, slot_subject, used_subject
 from comity.protocol.contradictions import Slot, slot_of
 from comity.protocol.envelope import SignedRecord, decode_record
 from comity.protocol.errors import DecodeError, StoreError, VerificationError
@@ -116,6 +117,7 @@ class Core:
         self.clock = clock
         self.outbox: list[Outgoing] = []
         self._untold = False
+        self._unsettled = Unsettled()
         self.holdings = Holdings(engine, self._load, self._load_about, self._load_slot, self._load_launches)
         for number, record in enumerate(epochs):
             # A genesis is waited for by nobody: without it there is nothing to begin with.
@@ -148,18 +150,30 @@ class Core:
             )
             if not page.records:
                 return
-            self.holdings.admit((r for r in page.records if r.header.kind != "epoch"), examined=True)
+            read = self.holdings.admit((r for r in page.records if r.header.kind != "epoch"), examined=True)
+            self._note(read.admitted)
             position = page.next
+
+    def _note(self, records: Iterable[AnyRecord]) -> None:
+        for record in records:
+            self._unsettled.add(record, self.holdings.peek)
 
     def drain(self) -> list[Outgoing]:
         """What has to travel since the last call, with the proofs of what came to light since then.
 
-        What was taken back is acknowledged here, too: it is on disk since the call that admitted it.
+        What was taken back is acknowledged here, too: it is on disk since the call that admitted it. So is said what
+        follows for versions that were found wrong, a few at a time.
         """
         author, now = self.identity.author, self.clock.now()
-        said = (*proofs_to_publish(self.holdings, author, now), *acknowledge(self.holdings, author, now))
+        said = (
+            *proofs_to_publish(self.holdings, author, now),
+            *acknowledge(self.holdings, author, now),
+            *aftermath_to_publish(self._unsettled, self.holdings, self.store, author, now),
+        )
         if said:
             self.publish(said)
+        if self._unsettled and self.holdings.governance() is not None:
+            self.outbox.append(Wake(self.clock.seconds()))
         outgoing, self.outbox = self.outbox, []
         return outgoing
 
@@ -187,6 +201,7 @@ class Core:
             match effect:
                 case StoreRecords(records):
                     self.store.put(records)
+                    self._note(r for record in records if (r := self.holdings.peek(record.id)) is not None)
                     self._file_under(self.holdings.peek(r.id) for r in records if r.header.kind in _FILED)
                 case StoreVote(intent, t, vote):
                     kept = self.store.vote_once(intent, t, vote)
@@ -314,6 +329,7 @@ class Core:
                 for head in heads:
                     self.store.raise_head(head)
                 self._file_under((*made.values(), *admission.admitted))
+        self._note(admission.admitted)
         if kept:
             if any(record.header.kind in _CHANGING for record in admission.admitted):
                 self.outbox.append(GovernanceChanged())
@@ -356,6 +372,8 @@ class Core:
             slot = slot_of(record) if record is not None else None
             if record is not None and slot is not None:
                 self.store.file_under(slot_subject(self.coalition, *slot), record.id)
+                for used in record.body.inputs:
+                    self.store.file_under(used_subject(self.coalition, used), record.id)
             ticket = self.holdings.launches.add(record) if record is not None else None
             if record is not None and ticket is not None:
                 self.store.file_under(launch_subject(self.coalition, *ticket), record.id)

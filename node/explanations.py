@@ -17,6 +17,7 @@ from comity.attestation.verification import verify
 from comity.attestation.voter import build_case
 from comity.node.core import Core
 from comity.node.forms import ExplainAnswer, InputForm, StepForm, StepOutcome, TermForm
+from comity.node.heads import standing_heads
 from comity.node.problems import Refused
 from comity.node.sentences import cause_sentence, need_sentence
 from comity.node.steps import (
@@ -59,7 +60,7 @@ def _as_read(core: Core, form: StepForm) -> StepForm:
     made = {output.partition for output in form.outputs}
     inputs: list[InputForm] = []
     for entry in form.inputs:
-        heads = core.store.heads(asset_id(core, entry.asset), coalition=core.coalition)
+        heads = standing_heads(core.store, core.holdings, asset_id(core, entry.asset))
         known = [head.partition for head in heads]
         if entry.partition or entry.sidecar or not known or "" in known:
             inputs.append(entry)

@@ -216,10 +216,15 @@ class StartForm:
 
 @dataclass(frozen=True, slots=True)
 class StartAnswer:
-    """The start record, and which attempt at the output it is."""
+    """The start record, and which attempt at the output it is.
+
+    `put_back` is the digest of the version that stands, where the newest one was rolled back: the store puts that in
+    its place first, if it is not there yet, so that it stays the version before.
+    """
 
     start: str
     attempt: int
+    put_back: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +241,8 @@ class ReadForm:
     partition: str = ""
     sidecar: str = ""
     """Base64; empty where none lay there."""
+    to_check: bool = False
+    """It is read by a check alone, which makes nothing: a check that has failed may look again. Without `intent`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +250,9 @@ class ReadAnswer:
     """`admitted`, or the causes why not; `actuation` is the record that vouches for the bytes.
 
     `rows` is how many rows that record says there are: a reader compares before it builds the table. `sidecar` is
-    that of an own asset whose bytes were shown without one, to be laid beside them.
+    that of an own asset whose bytes were shown without one, to be laid beside them. `put_back` is the digest of the
+    version that is wanted, where the bytes are those of one that was rolled back since: a store that keeps it puts it
+    back and shows it.
     """
 
     admitted: bool
@@ -251,6 +260,7 @@ class ReadAnswer:
     causes: list[TermForm] = field(default_factory=list[TermForm])
     rows: int | None = None
     sidecar: str = ""
+    put_back: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +320,66 @@ class DiscardAnswer:
 
     actuation: str
     verification: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckForm:
+    """What a check of the orchestrator's found in one version of an asset.
+
+    `actuation` is the version that was looked at (hex). `severity` `warn` says that a failure bars nobody from its use.
+    """
+
+    asset: str
+    actuation: str
+    check: str
+    passed: bool
+    partition: str = ""
+    severity: Literal["error", "warn"] = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckAnswer:
+    """The observation that says it, and whether voters hear this organization about the version."""
+
+    observation: str
+    counts: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationForm:
+    """What somebody found who looked at a version: `name` is an asset with its partition, or an actuation's id."""
+
+    name: str
+    outcome: Literal["passed", "failed"]
+    partition: str | None = None
+    checks: list[TermForm] = field(default_factory=list[TermForm])
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationAnswer:
+    """The record, and what it is about. `counts`: it failed, and voters hear this organization about the version."""
+
+    verification: str
+    actuation: str
+    asset: str
+    partition: str
+    outcome: str
+    counts: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawalForm:
+    """A verification or observation of this node that is taken back: its id (hex)."""
+
+    record: str
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawalAnswer:
+    """The revocation, and what it takes back."""
+
+    revocation: str
+    record: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Which actuations are heads: the newest of their slots, as this node goes by them.
 
 A head decides which generation is asked for next and what partners are seen to publish. An actuation that no
-permit carries must not become one, whoever signed it.
+permit carries must not become one, whoever signed it. Generations only go up: where the newest version was rolled
+back, an earlier one stands in its place, and the next that is made is of the generation after the highest.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
+from comity.attestation.aftermath import standing_version
 from comity.attestation.holdings import Holdings
-from comity.node.store import Head
+from comity.node.store import Head, Store
 from comity.protocol.execution import Actuation, Intent, Permit
 from comity.protocol.verified import VerifiedRecord
 
@@ -29,6 +31,23 @@ def heads_among(holdings: Holdings, coalition: bytes, arrived: Iterable[AnyRecor
                 seen.add(actuation.id)
                 body: Actuation = actuation.body
                 yield Head(coalition, body.asset, body.partition, body.generation, actuation.id)
+
+
+def standing_heads(store: Store, holdings: Holdings, asset: str, partition: str | None = None) -> list[Head]:
+    """The versions that count as the newest of the slots of an asset, by partition. What was rolled back is none."""
+    heads = store.heads(asset, partition, coalition=holdings.epoch.coalition)
+    return [stands for head in heads if (stands := standing(holdings, head)) is not None]
+
+
+def standing(holdings: Holdings, head: Head) -> Head | None:
+    """The version that stands in a slot, by the newest one made; None where there is none."""
+    version = standing_version(holdings, head.actuation)
+    if version == head.actuation:
+        return head
+    made = holdings.get(version) if version is not None else None
+    if made is None or not isinstance(made.body, Actuation):
+        return None
+    return Head(head.coalition, head.asset, head.partition, made.body.generation, made.id)
 
 
 def _actuations_of(holdings: Holdings, record: AnyRecord) -> list[AnyRecord]:

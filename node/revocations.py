@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any, Final, TypeAlias
 
 from comity.attestation.acknowledging import reach_of
-from comity.attestation.adverse import takes_back
+from comity.attestation.adverse import is_mark, takes_back
+from comity.attestation.aftermath import weighed
 from comity.attestation.holdings import Holdings
 from comity.attestation.speaking import credentials_above
 from comity.node.core import Core
 from comity.node.plain_values import plain
+from comity.protocol.execution import Actuation
 from comity.protocol.governance import Suspension
 from comity.protocol.verified import VerifiedRecord
 
@@ -39,10 +41,10 @@ def state_of(core: Core, target: AnyRecord) -> str:
 
 
 def marks_of(holdings: Holdings, intent: AnyRecord, *signed: AnyRecord) -> Json:
-    """What was taken back of the authority under which something was asked for and made.
+    """What was taken back of the authority under which something was asked for and made, and what its inputs came to.
 
-    That are the credentials of the intent, and the certificates of the keys. What was made stands; whoever uses it next
-    decides knowing this.
+    The authority is the credentials of the intent, and the certificates of the keys. What was made stands; whoever
+    uses it next decides knowing this. Of an input that was found wrong the row is of the kind `observation`.
 
     Returns rows of `record`, `kind`, `of`, `of_kind`, `at` and `compromised_since` (0 where it is not said).
     """
@@ -58,6 +60,17 @@ def marks_of(holdings: Holdings, intent: AnyRecord, *signed: AnyRecord) -> Json:
                 since = getattr(said.body, "compromised_since", 0)
                 more = {"of_kind": target.header.kind, "at": said.header.at, "compromised_since": since}
                 rows.append(row | more)
+    made = next((each for each in signed if isinstance(each.body, Actuation)), None)
+    found = weighed(holdings, made) if made is not None and holdings.adverse_about({made.id}) else None
+    for i in found.ids if found is not None and made is not None and made.id in found.marked else ():
+        spoken = holdings.get(i)
+        if spoken is not None and made is not None and is_mark(spoken, made):
+            row = {
+                "record": i.hex(),
+                "kind": "observation",
+                "of": str(spoken.body.parameters.get("input", "")),
+            }
+            rows.append(row | {"of_kind": "actuation", "at": spoken.header.at, "compromised_since": 0})
     return rows[:MARKS_MAX]
 
 

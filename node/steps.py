@@ -19,6 +19,7 @@ from comity.attestation.evidence import binding_of
 from comity.attestation.requester import Pursuit
 from comity.node.core import Core
 from comity.node.forms import ContextForm, OutputForm, PermittedOutput, StepAnswer, StepForm, TermForm
+from comity.node.heads import standing, standing_heads
 from comity.node.permit_use import doubtful, is_spoken_against
 from comity.node.problems import Refused
 from comity.node.run_names import continues
@@ -97,7 +98,7 @@ def missing_inputs(core: Core, form: StepForm) -> list[tuple[str, str]]:
         asset = asset_id(core, entry.asset)
         if governance is not None and not governance.governs(asset):
             continue
-        if not core.store.heads(asset, entry.partition, coalition=core.coalition):
+        if not standing_heads(core.store, core.holdings, asset, entry.partition):
             missing.append((asset, entry.partition))
     return missing
 
@@ -277,10 +278,13 @@ def _columns(core: Core, asset: str) -> tuple[str, ...]:
 
 
 def _item(core: Core, asset: str, output: OutputForm) -> Item:
-    heads = core.store.heads(asset, output.partition, coalition=core.coalition)
-    if not heads:
+    made = core.store.heads(asset, output.partition, coalition=core.coalition)
+    if not made:
         return Item(generation=1, partition=output.partition)
-    return Item(generation=heads[0].generation + 1, partition=output.partition, previous=heads[0].actuation)
+    # Numbers go on where the newest was rolled back: of one generation there is one version for ever.
+    stands = standing(core.holdings, made[0])
+    previous = stands.actuation if stands is not None else None
+    return Item(generation=made[0].generation + 1, partition=output.partition, previous=previous)
 
 
 def _inputs(core: Core, form: StepForm) -> tuple[bytes, ...]:
@@ -289,7 +293,7 @@ def _inputs(core: Core, form: StepForm) -> tuple[bytes, ...]:
     found: set[bytes] = set()
     for entry in form.inputs:
         asset = asset_id(core, entry.asset)
-        heads = core.store.heads(asset, entry.partition, coalition=core.coalition)
+        heads = standing_heads(core.store, core.holdings, asset, entry.partition)
         if heads:
             found.add(heads[0].actuation)
         elif governance is not None and governance.governs(asset):
@@ -305,7 +309,7 @@ def _inputs(core: Core, form: StepForm) -> tuple[bytes, ...]:
 
 def _input_hint(core: Core, asset: str) -> str:
     """What to do about an input that is not known here; the sentence of its need begins with the asset."""
-    known = [head.partition for head in core.store.heads(asset, coalition=core.coalition)]
+    known = [head.partition for head in standing_heads(core.store, core.holdings, asset)]
     if known:
         listed = ", ".join(repr(each) for each in known[:PARTITIONS_NAMED_MAX])
         more = ", ..." if len(known) > PARTITIONS_NAMED_MAX else ""
@@ -532,3 +536,16 @@ def need_form(need: Need) -> TermForm:
 def cause_form(cause: Cause) -> TermForm:
     parameters = dict(cause.parameters)
     return TermForm(cause.code, parameters, cause.rule, cause_sentence(cause.code, parameters))
+
+
+def cause_of(term: TermForm) -> Cause:
+    """A reason of whoever uses this node, as a record says it: its code, and of its parameters what is short.
+
+    Raises:
+        Refused: `form_invalid`.
+    """
+    raw = {"code": term.code, "rule": term.rule, "parameters": dict(list(term.parameters.items())[:8])}
+    try:
+        return msgspec.convert(raw, Cause, strict=True)
+    except msgspec.ValidationError as exc:
+        raise Refused("form_invalid", f"the cause {term.code[:64]!r}: {exc}", 422) from exc

@@ -342,6 +342,11 @@ def launch_subject(coalition: bytes, member: str, ticket: bytes) -> bytes:
     return b"launch" + sha256(pack([coalition, member, ticket]))
 
 
+def used_subject(coalition: bytes, made: bytes) -> bytes:
+    """What the actuations are filed under that name one as their input. Longer than any name in a header."""
+    return b"used" + sha256(pack([coalition, made]))
+
+
 def require_kind(record: SignedRecord, kind: str) -> None:
     """Refuse to keep one kind of record in the place of another.
 

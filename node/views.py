@@ -20,6 +20,7 @@ from comity.node.coalitions import tolerance
 from comity.node.core import Core
 from comity.node.entitlements import approvals_shown
 from comity.node.forms import GovernanceForm, PartnerAsset, TermForm
+from comity.node.heads import standing
 from comity.node.plain_values import plain
 from comity.node.problems import Refused
 from comity.node.revocations import state_of
@@ -531,7 +532,8 @@ def partner_assets(core: Core) -> list[PartnerAsset]:
     partners = (m for m in core.holdings.epoch.members.values() if m.id != core.identity.member)
     for domain in (domain for partner in partners for domain in partner.namespaces):
         for head in core.store.heads_below(domain, core.coalition, limit=PARTNER_SLOTS_MAX):
-            made = core.holdings.get(head.actuation)
+            stands = standing(core.holdings, head)
+            made = core.holdings.get(stands.actuation) if stands is not None else None
             if made is None or not isinstance(made.body, Actuation) or made.header.governance is None:
                 continue
             if lineage_problem(core, made) is None:

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 from comity.node import views
 from comity.node.ancestry import ID_DIGITS_MIN, ids_from
 from comity.node.core import Core
+from comity.node.heads import standing_heads
 from comity.node.problems import Refused
 from comity.node.standings import newest_decision
 from comity.node.steps import asset_id
@@ -173,7 +174,7 @@ def _by_asset(core: Core, name: str, newest: list[_Read]) -> Asked | None:
     """An asset, with the newest intents that would make it and the one that made what is there."""
     text, at, key = name.partition("@")
     asset, partition = asset_id(core, text), key if at else None
-    heads = core.store.heads(asset, coalition=core.coalition)
+    heads = standing_heads(core.store, core.holdings, asset)
     asking = [each.id for each in newest if _makes(each.body, asset, partition)]
     if not heads and not asking and not _is_governed(core, asset):
         return None

@@ -12,12 +12,10 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from comity.attestation.adverse import weigh_adverse
+from comity.attestation.aftermath import taken_back, weighed
 from comity.attestation.authoring import NO_SALT
 from comity.attestation.findings import Finding, refuse
 from comity.attestation.lineage import Epochs, actuation_problem, claim_for, state_after
-from comity.attestation.speaking import Speakers
-from comity.attestation.voter import adverse_to
 from comity.node.certificates import certificate_records
 from comity.node.core import Core
 from comity.node.forms import (
@@ -31,9 +29,10 @@ from comity.node.forms import (
     StartForm,
     TermForm,
 )
+from comity.node.heads import standing, standing_heads
 from comity.node.permit_use import doubtful, is_spoken_against
 from comity.node.problems import Refused
-from comity.node.steps import asset_id, cause_form, started_by_others
+from comity.node.steps import asset_id, cause_form, cause_of, started_by_others
 from comity.node.store import Withheld
 from comity.protocol.encoding import Form, decode, encode
 from comity.protocol.envelope import SignedRecord, decode_record
@@ -50,7 +49,7 @@ from comity.protocol.execution import (
 )
 from comity.protocol.frames import RecordBytes
 from comity.protocol.identifiers import DIGEST_BYTES, Digest
-from comity.protocol.outcome import Cause, indices_of
+from comity.protocol.outcome import indices_of
 from comity.protocol.verified import VerifiedRecord
 
 AnyRecord: TypeAlias = VerifiedRecord[Any]
@@ -136,11 +135,11 @@ def _require_free_slot(core: Core, intent: AnyRecord, asset: str, partition: str
         for item in group.items if group.asset == asset else ():
             if item.partition != partition:
                 continue
-            heads = core.store.heads(asset, partition, coalition=core.coalition)
+            heads = standing_heads(core.store, core.holdings, asset, partition)
             if (heads[0].actuation if heads else None) != item.previous:
                 raise Refused(
                     "slot_taken",
-                    f"another run made generation {heads[0].generation if heads else 0} of {asset} meanwhile",
+                    f"generation {heads[0].generation if heads else 0} of {asset} is the newest that stands meanwhile",
                     hint="run the step again: it asks for the next generation",
                 )
             slot = (core.identity.member, asset, partition, item.generation)
@@ -197,8 +196,19 @@ def start(core: Core, form: StartForm) -> StartAnswer:
         kept = core.store.start_once(permit.id, asset, form.partition, attempt, record)
         if kept.id == record.id:
             core.admit([record], own=True)
-            return StartAnswer(start=record.id.hex(), attempt=attempt)
+            back = _to_put_back(core, asset, form.partition)
+            return StartAnswer(start=record.id.hex(), attempt=attempt, put_back=back)
     raise Refused("attempts_used", f"all {intent.body.attempts_max} attempts of this intent are used")
+
+
+def _to_put_back(core: Core, asset: str, partition: str) -> str:
+    """The digest (hex) of the version that stands in a slot whose newest one was rolled back, or nothing."""
+    newest = core.store.heads(asset, partition, coalition=core.coalition)
+    stands = standing(core.holdings, newest[0]) if newest else None
+    if stands is None or stands.actuation == newest[0].actuation:
+        return ""
+    made = core.holdings.get(stands.actuation)
+    return made.body.content.digest.hex() if made is not None else ""
 
 
 def _started(core: Core, permit: bytes, asset: str, partition: str, attempt: int) -> bool:
@@ -238,7 +248,8 @@ def read(core: Core, form: ReadForm) -> ReadAnswer:
     actuation = core.holdings.get(wanted)
     if actuation is None or not isinstance(actuation.body, Actuation):
         return _not_admitted("lineage_missing", asset=asset)
-    problem = lineage_problem(core, actuation)
+    passed_over = _FAILED_CHECK if form.to_check and not form.intent else frozenset[str]()
+    problem = lineage_problem(core, actuation, passed_over)
     if problem is not None:
         return ReadAnswer(admitted=False, actuation=wanted.hex(), causes=[cause_form(problem.cause)])
     if (actuation.body.asset, actuation.body.partition) != (asset, form.partition):
@@ -272,7 +283,23 @@ def _changed(core: Core, form: ReadForm, wanted: AnyRecord, pointed: bytes | Non
                 return _of_another(other, body.asset, body.partition)
             message = f"the bytes are generation {other.generation} of {words}; wanted is generation {body.generation}"
             cause = TermForm("lineage_of_another", parameters, message=message)
+        if (
+            same
+            and _is_rolled_back(core, beside)
+            and (other.asset, other.partition) == (body.asset, body.partition)
+        ):
+            message = (
+                f"generation {other.generation} of {words} was rolled back, to generation {body.generation}"
+            )
+            cause = TermForm("lineage_of_another", parameters, message=message)
+            back = body.content.digest.hex()
+            return ReadAnswer(admitted=False, actuation=wanted.id.hex(), causes=[cause], put_back=back)
     return ReadAnswer(admitted=False, actuation=wanted.id.hex(), causes=[cause])
+
+
+def _is_rolled_back(core: Core, made: AnyRecord) -> bool:
+    """Whether this node's organization made a version and has rolled it back."""
+    return made.member == core.identity.member and "rolled_back" in taken_back(core.holdings, made)
 
 
 def _of_another(made: Actuation, asset: str, partition: str) -> ReadAnswer:
@@ -309,12 +336,21 @@ def _wanted_actuation(
             ):
                 return actuation_id
         return None
-    heads = core.store.heads(asset, partition, coalition=core.coalition)
+    heads = standing_heads(core.store, core.holdings, asset, partition)
     return heads[0].actuation if heads else pointed
 
 
-def lineage_problem(core: Core, actuation: AnyRecord) -> Finding | None:
-    """Why an actuation is no lineage that this node admits, or None: certificate, promotion, adverse records."""
+_FAILED_CHECK: Final = frozenset({"observation_failed"})
+
+
+def lineage_problem(
+    core: Core, actuation: AnyRecord, passed_over: frozenset[str] = frozenset()
+) -> Finding | None:
+    """Why an actuation is no lineage that this node admits, or None: certificate, promotion, adverse records.
+
+    Args:
+        passed_over: codes of findings that bar it from nothing here.
+    """
     body: Actuation = actuation.body
     permit, intent = core.holdings.get(body.permit), core.holdings.get(body.intent)
     if actuation.header.outcome != "promoted" or permit is None or intent is None:
@@ -325,23 +361,13 @@ def lineage_problem(core: Core, actuation: AnyRecord) -> Finding | None:
     problem = actuation_problem(actuation, permit, intent, held, epochs)
     if problem is not None:
         return problem
-    governance = core.holdings.governance()
-    if governance is None:
+    adverse = weighed(core.holdings, actuation)
+    if adverse is None:
         raise Refused("governance_missing", "taxonomy or policies of the epoch have not arrived yet", 503)
-    against, links = adverse_to({actuation.id}, core.holdings)
-    adverse = weigh_adverse(
-        (*against.values(), *core.holdings.slot_rivals(actuation)),
-        intent,
-        None,
-        {actuation.id: actuation},
-        {},
-        Speakers(governance.epoch, governance.taxonomy, governance.observers, links),
-    )
     if actuation.id in adverse.struck:
         return refuse("input_struck", reason=adverse.struck[actuation.id])
-    for findings in adverse.against.values():
-        return findings[0]
-    return None
+    against = (finding for findings in adverse.against.values() for finding in findings)
+    return next((finding for finding in against if finding.cause.code not in passed_over), None)
 
 
 def actuate(core: Core, form: ActuationForm) -> ActuationAnswer:
@@ -395,7 +421,7 @@ def discard(core: Core, form: DiscardForm) -> DiscardAnswer:
         form.rows,
     )
     staged = _actuation(core, content, asset, started, permit, intent, "staged")
-    checks = tuple(_cause(term) for term in form.causes[:CHECKS_MAX])
+    checks = tuple(cause_of(term) for term in form.causes[:CHECKS_MAX])
     try:
         failed = core.identity.author.write(
             "verification",
@@ -411,15 +437,6 @@ def discard(core: Core, form: DiscardForm) -> DiscardAnswer:
     if admission.rejected:
         raise Refused("actuation_unwritable", str(admission.rejected[0][1]), 422)
     return DiscardAnswer(actuation=staged.id.hex(), verification=failed.id.hex())
-
-
-def _cause(term: TermForm) -> Cause:
-    """A reason of the bridge's as a record says it: its code, and of its parameters what is short."""
-    raw = {"code": term.code, "rule": term.rule, "parameters": dict(list(term.parameters.items())[:8])}
-    try:
-        return msgspec.convert(raw, Cause, strict=True)
-    except msgspec.ValidationError as exc:
-        raise Refused("form_invalid", f"causes: {exc}", 422) from exc
 
 
 def _begun(core: Core, intent: str, start: str, name: str) -> tuple[str, AnyRecord, AnyRecord, AnyRecord]:

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from comity.attestation.adverse import ANCESTOR_FAILED
 from comity.attestation.exporting import export_bundle
 from comity.attestation.offline import verify_bundle
 from comity.attestation.roots import Roots
 from comity.protocol.envelope import SignedRecord
+from comity.protocol.limits import ADVERSE_PER_VOTE_MAX
 from stories import permit_of, released, share
 from world import BOARD, ENGINE, INSTITUTE, NORTH, RULES, SOUTH, START, YEAR, World, policy_body
 
@@ -126,5 +128,72 @@ def test_a_stranger_judges_a_marked_use_again() -> None:
     target = institute.actuate(permit_of(world, intent))
     bundle = export_bundle((target.id,), institute.holdings)
     assert revocation.id in {record.id for record in bundle.records}
+    roots = Roots(coalition=world.genesis.id, epoch_number=0, epoch=world.genesis.id, name="x", made=START)
+    assert verify_bundle(bundle.encoded(), roots, ENGINE).level == "re-judged"
+
+
+def mark(world: World, who: str, subject: bytes, weight: int = 0) -> SignedRecord:
+    return world[who].observe(subject, "disputed", claim=ANCESTOR_FAILED, weight=weight)
+
+
+@pytest.mark.parametrize("rules", [RULES, WARY])
+def test_what_was_made_from_something_wrong_stands_and_is_marked(rules: str) -> None:
+    world, made = consumer(rules)
+    said = mark(world, NORTH, made)
+    world.tell(said)
+    pursuit = asked(world, made)
+    assert pursuit.standing == ("deferred" if rules == WARY else "permitted")
+    assert ("input_marked_unseen" in codes(pursuit)) == (rules == WARY)
+    assert all(vote.body.adverse == (said.id,) for vote in pursuit.votes.values())
+
+
+@pytest.mark.parametrize("who", [SOUTH, INSTITUTE, BOARD])
+def test_only_the_writer_and_owners_mark_what_was_made(who: str) -> None:
+    world, made = consumer(WARY)
+    world.tell(mark(world, who, made))
+    pursuit = asked(world, made)
+    assert pursuit.standing == "permitted"
+    assert all(vote.body.adverse == () for vote in pursuit.votes.values())
+
+
+def test_a_mark_that_was_taken_back_marks_nothing() -> None:
+    world, made = consumer(WARY)
+    said = mark(world, NORTH, made)
+    world.tell(said, world[NORTH].revoke(said.id))
+    assert asked(world, made).standing == "permitted"
+
+
+def test_a_mark_said_often_fills_no_vote() -> None:
+    world, made = consumer(RULES)
+    world.tell(*(mark(world, NORTH, made, weight) for weight in range(ADVERSE_PER_VOTE_MAX + 8)))
+    pursuit = asked(world, made)
+    assert pursuit.standing == "permitted"
+    assert all(len(vote.body.adverse) == 1 for vote in pursuit.votes.values())
+
+
+def test_a_mark_of_what_is_no_version_says_what_every_report_does() -> None:
+    """Else whoever disputes an intent with this word would be passed over."""
+    world, made = consumer(RULES)
+    intent = world[INSTITUTE].intent("plain/used", inputs=(made,))
+    world.tell(mark(world, INSTITUTE, intent.id))
+    pursuit = world.decide(intent)
+    assert pursuit.standing == "refused"
+    assert "observation_disputed" in codes(pursuit)
+
+
+def test_another_dispute_beside_a_mark_bars_as_ever() -> None:
+    world, made = consumer(RULES)
+    world.tell(mark(world, NORTH, made), world[NORTH].observe(made, "disputed"))
+    assert asked(world, made).standing == "refused"
+
+
+def test_a_stranger_judges_the_use_of_something_marked_again() -> None:
+    world, made = consumer(RULES)
+    said = mark(world, NORTH, made)
+    world.tell(said)
+    institute = world[INSTITUTE]
+    target = institute.actuate(permit_of(world, institute.intent("plain/used", inputs=(made,))))
+    bundle = export_bundle((target.id,), institute.holdings)
+    assert said.id in {record.id for record in bundle.records}
     roots = Roots(coalition=world.genesis.id, epoch_number=0, epoch=world.genesis.id, name="x", made=START)
     assert verify_bundle(bundle.encoded(), roots, ENGINE).level == "re-judged"

@@ -18,6 +18,7 @@ import pytest
 from comity.dagster_bridge import GovernedFilesIOManager, WrittenFile
 from comity.dagster_bridge.files import NEXT_FOLDER, Place, kept_versions, sidecar_of
 from comity.dagster_bridge.files_storage import FilesStorage
+from comity.dagster_bridge.storage import Slot
 from comity.node.client import TermForm
 from dagster_runs import failure, materialize, materialized
 from fake_node import FakeNode, Refusal, execute, fake_home, restricted
@@ -258,6 +259,7 @@ import os, signal, sys
 from pathlib import Path
 from types import SimpleNamespace
 import pandas as pd
+from comity.dagster_bridge.check_reports import CheckReports
 from comity.dagster_bridge.files import Place
 from comity.dagster_bridge.files_storage import FilesStorage
 from comity.dagster_bridge.governed_write import write_version
@@ -289,20 +291,25 @@ step = SimpleNamespace(
     start=lambda output: client.start(StartForm("ab" * 32, output.asset)),
     client=SimpleNamespace(actuate=mortal(client.actuate), discard=client.discard),
     answer=SimpleNamespace(intent="ab" * 32), name="released", require_same_code=lambda: None,
+    checks=CheckReports(client, "released", {}),
 )
 prepared = storage.prepare(arrow_table(pd.DataFrame({"n": [number]})))
 for name in ("open", "fsync", "replace", "link", "unlink", "mkdir"):
     setattr(os, name, mortal(getattr(os, name)))
-write_version(storage, step, Slot(("released",)), permitted, prepared)
+if len(sys.argv) > 6:
+    assert storage.put_back(Slot(("released",)), sys.argv[6])
+else:
+    write_version(storage, step, Slot(("released",)), permitted, prepared)
 print("done", at - left[0])
 """
 
 
 def write_once(
-    own: Own, node: FakeNode, number: int, at: int, when: str
+    own: Own, node: FakeNode, number: int, at: int, when: str, *put_back: str
 ) -> subprocess.CompletedProcess[bytes]:
+    """Write a version, or put one back, in a process that is killed at so many calls to the disk or the node."""
     script = textwrap.dedent(CHILD)
-    words = [str(own.base), str(node.home), str(number), str(at), when]
+    words = [str(own.base), str(node.home), str(number), str(at), when, *put_back]
     return subprocess.run([sys.executable, "-c", script, *words], capture_output=True, check=False)
 
 
@@ -349,3 +356,31 @@ def test_whoever_is_killed_leaves_the_old_version_or_the_new_one_as_the_record_s
     assert read_by_a_consumer(own, node) == at
     assert deaths > 10
     assert expected > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_whoever_is_killed_while_a_version_is_put_back_leaves_one_of_both_whole(
+    node: FakeNode, own: Own, when: str
+) -> None:
+    storage, slot = FilesStorage(Place(own.base, shared=False, versions=2), "csv"), Slot(("released",))
+    path = storage.path(slot)
+    versions: dict[bytes, bytes] = {}
+    for number in (1, 2):
+        assert write_once(own, node, number, 0, when).returncode == 0
+        versions[path.read_bytes()] = sidecar_of(path).read_bytes()
+    digests = [hashlib.sha256(data).hexdigest() for data in versions]
+    at = deaths = 0
+    while True:
+        at += 1
+        ended = write_once(own, node, 0, at, when, digests[0])
+        if ended.returncode == 0:
+            break
+        assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+        deaths += 1
+        assert path.read_bytes() in versions
+        # Whoever comes next does it again, whatever was done of it.
+        assert storage.put_back(slot, digests[0])
+        assert [path.read_bytes(), sidecar_of(path).read_bytes()] == list(next(iter(versions.items())))
+        assert storage.put_back(slot, digests[1]), "what stood there is kept, too"
+    assert deaths > 5

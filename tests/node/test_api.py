@@ -30,6 +30,7 @@ from comity.node.api_access import (
 )
 from comity.node.client import (
     ActuationForm,
+    CheckForm,
     DiscardForm,
     LaunchedStep,
     LaunchForm,
@@ -42,6 +43,8 @@ from comity.node.client import (
     StepForm,
     TermForm,
     TokenWrongError,
+    VerificationForm,
+    WithdrawalForm,
 )
 from comity.node.home import Home
 from comity.node.log_lines import configure_log
@@ -88,6 +91,7 @@ BRIDGE = [
     ("GET", f"/v1/steps/{'0' * 64}"),
     ("POST", "/v1/reads"),
     ("POST", "/v1/discards"),
+    ("POST", "/v1/checks"),
     ("POST", "/v1/launches"),
     ("POST", "/v1/launches/standings"),
     ("POST", "/v1/starts"),
@@ -116,10 +120,11 @@ READER = [
         "/v1/why/x",
         "/v1/lineage/x",
         "/v1/bundles/x",
+        "/v1/verifications/x",
     )
 ]
 READER.append(("POST", "/v1/page-links"))
-OPERATOR = [("POST", "/v1/records")]
+OPERATOR = [("POST", f"/v1/{name}") for name in ("records", "verifications", "verifications/withdrawals")]
 FORMS = {
     "/v1/steps": step("patients"),
     "/v1/explanations": step("patients"),
@@ -132,6 +137,9 @@ FORMS = {
     "/v1/launches/standings": StandingsForm(["run-1"]),
     "/v1/actuations": ActuationForm(CODE, CODE, "patients", CODE, 1, "text/csv"),
     "/v1/records": {"record": ""},
+    "/v1/checks": CheckForm("patients", CODE, "rows_there", passed=True),
+    "/v1/verifications": VerificationForm("patients", "failed"),
+    "/v1/verifications/withdrawals": WithdrawalForm(CODE),
     "/v1/page-links": {},
 }
 

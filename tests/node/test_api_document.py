@@ -50,7 +50,19 @@ CHECKS = [
 ]
 
 
-NEVER_SOUND = {f"POST /v1/{name}" for name in ("reads", "starts", "actuations", "discards", "records")}
+NEVER_SOUND = {
+    f"POST /v1/{name}"
+    for name in (
+        "reads",
+        "starts",
+        "actuations",
+        "checks",
+        "discards",
+        "records",
+        "verifications",
+        "verifications/withdrawals",
+    )
+}
 """What is made at random names no asset, start or record that is there."""
 
 

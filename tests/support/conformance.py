@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from comity.attestation.adverse import ANCESTOR_FAILED
 from comity.attestation.authoring import NO_SALT
 from comity.attestation.exporting import export_bundle
 from comity.attestation.holdings import Holdings
@@ -54,6 +55,7 @@ def build() -> Bundle:
         _contradictions,
         _owners_rules,
         _marks,
+        _descendants,
         _epochs,
     )
     for part in parts:
@@ -291,6 +293,30 @@ def _marks(telling: _Telling) -> None:
     telling.ask(
         institute.intent("plain/beside"), institute.intent("plain/x", who="automation/other", run="x")
     )
+
+
+def _descendants(telling: _Telling) -> None:
+    """Something whose input was found wrong since: said by who owns a part of it, by who owns none, and often."""
+    world = telling.world
+    institute, south, board = world[INSTITUTE], world[SOUTH], world[BOARD]
+    for run, said in (
+        ("below", ()),
+        ("of-a-stranger", (board.observe(telling.made, "disputed", claim=ANCESTOR_FAILED),)),
+        ("below-marked", (south.observe(telling.made, "disputed", claim=ANCESTOR_FAILED),)),
+        (
+            "below-often",
+            tuple(
+                institute.observe(telling.made, "disputed", claim=ANCESTOR_FAILED, weight=n)
+                for n in range(ADVERSE_PER_VOTE_MAX + 4)
+            ),
+        ),
+    ):
+        world.tell(*said)
+        telling.ask(institute.intent("plain/below", inputs=(telling.made,), run=run))
+    # Of what was not made it says what every report does.
+    intent = institute.intent("plain/beside", run="intended")
+    world.tell(institute.observe(intent.id, "disputed", claim=ANCESTOR_FAILED))
+    telling.ask(intent)
 
 
 def _epochs(telling: _Telling) -> None:

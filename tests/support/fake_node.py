@@ -23,6 +23,8 @@ import msgspec
 from comity.node.forms import (
     ActuationAnswer,
     ActuationForm,
+    CheckAnswer,
+    CheckForm,
     DiscardAnswer,
     DiscardForm,
     ExplainAnswer,
@@ -138,6 +140,8 @@ class FakeNode:
     ledger: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     on_read: Callable[[ReadForm], None] | None = None
     """Called while a read is verified."""
+    on_check: Callable[[CheckForm], None] | None = None
+    """Called while the result of a check is recorded."""
     raw: bytes | None = None
     """An answer to everything, instead of a right one."""
     status: int = 200
@@ -168,6 +172,10 @@ class FakeNode:
     @property
     def discards(self) -> list[DiscardForm]:
         return self.said("/v1/discards", DiscardForm)
+
+    @property
+    def checks(self) -> list[CheckForm]:
+        return self.said("/v1/checks", CheckForm)
 
     @property
     def reads(self) -> list[ReadForm]:
@@ -209,6 +217,7 @@ class FakeNode:
             "/v1/starts": (StartForm, self._start),
             "/v1/actuations": (ActuationForm, self._actuate),
             "/v1/discards": (DiscardForm, self._discard),
+            "/v1/checks": (CheckForm, self._check),
             "/v1/reads": (ReadForm, self._read),
         }
         if path not in routes or method != "POST":
@@ -260,6 +269,11 @@ class FakeNode:
 
     def _discard(self, form: DiscardForm) -> DiscardAnswer:
         return DiscardAnswer("5a" * 32, "fa" * 32)
+
+    def _check(self, form: CheckForm) -> CheckAnswer:
+        if self.on_check is not None:
+            self.on_check(form)
+        return CheckAnswer("0b" * 32, counts=True)
 
     def _read(self, form: ReadForm) -> ReadAnswer:
         if self.on_read is not None:
