@@ -24,7 +24,9 @@ from comity.attestation.voter import adverse_to
 from comity.protocol.envelope import SignedRecord
 from comity.protocol.execution import Actuation, Intent, Metering, Observation
 from comity.protocol.governance import Revocation
+from comity.protocol.identifiers import PRODUCTION
 from comity.protocol.verified import VerifiedRecord
+from comity.protocol.ways import APART
 
 AnyRecord: TypeAlias = VerifiedRecord[Any]
 Made: TypeAlias = VerifiedRecord[Actuation]
@@ -93,21 +95,26 @@ def taken_back(holdings: Holdings, made: AnyRecord) -> frozenset[str]:
     )
 
 
-def standing_version(holdings: Holdings, newest: bytes) -> bytes | None:
+def standing_version(holdings: Holdings, newest: bytes, realm: str = PRODUCTION) -> bytes | None:
     """The version of a slot that counts as its newest: the last one made or, where that was rolled back, one before.
 
     Args:
         newest: the promoted actuation of the highest generation.
+        realm: of whoever asks. What was made apart in another realm is passed over.
 
     Returns None where all were taken back, or the one before is not held.
     """
     made = holdings.get(newest)
-    if made is None or "rolled_back" not in taken_back(holdings, made):
+    if made is None or (_is_for(made, realm) and "rolled_back" not in taken_back(holdings, made)):
         return newest
     for before in _before(holdings, made):
-        if not taken_back(holdings, before):
+        if _is_for(before, realm) and not taken_back(holdings, before):
             return before.id
     return None
+
+
+def _is_for(made: AnyRecord, realm: str) -> bool:
+    return made.header.realm not in APART or made.header.realm == realm
 
 
 def _before(holdings: Holdings, made: AnyRecord) -> Iterator[AnyRecord]:
@@ -158,7 +165,9 @@ def take_back(
 
 
 def _can_be_put_back(holdings: Holdings, made: Made) -> bool:
-    """Whether the work was said to be reversible, and a version before stands."""
+    """Whether the work was said to be reversible, and a version before stands. What was made apart has none."""
+    if made.header.realm in APART:
+        return False
     intent = holdings.get(made.body.intent)
     if intent is None or not isinstance(intent.body, Intent):
         return False

@@ -6,12 +6,13 @@ that was filed for it.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
 
 from comity.dagster_bridge.dagster_internals import partition_loading_context
+from comity.dagster_bridge.stores import Stores
 from comity.node.client import InputForm, OutputForm
 from comity.protocol.errors import ConfigError
 from comity.protocol.limits import ITEMS_MAX
@@ -45,18 +46,24 @@ def asset_name(key: dg.AssetKey, metadata: Mapping[str, Any]) -> str:
 def outputs_made(
     made: Iterable[tuple[str, Mapping[str, Any], bool]],
     partitions: tuple[str, ...],
-    reversible: Container[str],
+    stores: Stores,
 ) -> Iterator[OutputForm]:
     """The outputs of a unit of work.
 
     Args:
         made: of each asset its name, its metadata and whether it has partitions.
-        reversible: the assets whose versions can be put back.
+        stores: what their stores can do about their versions.
     """
     for name, metadata, partitioned in made:
         columns = _declared_columns(metadata)
         for partition in partitions if partitioned and partitions else ("",):
-            yield OutputForm(name, partition, columns, reversible=name in reversible)
+            yield OutputForm(
+                name,
+                partition,
+                columns,
+                reversible=stores.get(name) == "versioned",
+                isolates=name in stores,
+            )
 
 
 def inputs_read(

@@ -39,6 +39,7 @@ PARTITION_PREFIX: Final = "partition="
 NEXT_FOLDER: Final = ".next"
 """In the folder of a file: what is to take its place. No part of an asset's key begins with a dot."""
 VERSIONS_FOLDER: Final = ".versions"
+APART_FOLDER: Final = ".apart"
 """In the folder of a file: the versions before it, numbered in the order in which they were replaced."""
 _NUMBER_DIGITS: Final = 12
 NEXT_MAX: Final = 16
@@ -91,6 +92,10 @@ class Place:
     root: Path
     shared: bool
     versions: int = 0
+
+    def apart(self, way: str) -> Place:
+        """The directory below this one where what is made in another way is kept; without versions before."""
+        return Place(self.root / APART_FOLDER / way, shared=False)
 
     def path(self, asset: Sequence[str], partition: str, ending: str) -> Path:
         """The file of one partition of an asset.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import dagster as dg
 from pydantic import Field
 
+from comity.dagster_bridge.apart import sample_of
 from comity.dagster_bridge.asset_facts import ASSET_KEY, asset_name
 from comity.dagster_bridge.dagster_internals import (
     DagsterInvariantViolationError,
@@ -187,11 +188,16 @@ class GovernedFilesIOManager(dg.ConfigurableIOManager):
         from comity.dagster_bridge.tables import restrict
 
         permitted = step.permitted("/".join(asset), partition)
-        storage = FilesStorage(self._own(), self._format())
+        way = step.answer.way
+        staged = way == "staged"
+        storage = FilesStorage(self._own() if staged else self._own().apart(way), self._format())
         slot = Slot(tuple(asset), partition)
-        published = self._published_path(permitted.asset.partition("/")[0], asset, partition)
+        member = permitted.asset.partition("/")[0]
+        published = self._published_path(member, asset, partition) if staged else None
         # No name, no value and no permit that cannot be written begins an attempt.
         storage.path(slot)
+        if way == "sampled":
+            value = sample_of(value, self._format())
         if isinstance(value, WrittenFile):
             restricted, prepared = None, storage.adopt(value)
         else:

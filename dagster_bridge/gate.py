@@ -31,6 +31,7 @@ from comity.dagster_bridge.measurement import CodeMeasurement, measure_context
 from comity.dagster_bridge.onlooker import Onlooker
 from comity.dagster_bridge.requester import Requester, TicketFacts, encoded_ticket
 from comity.dagster_bridge.step_facts import StepFacts, step_facts
+from comity.dagster_bridge.stores import NO_STORES, Stores
 from comity.node.client import (
     NodeClient,
     NodeError,
@@ -75,8 +76,8 @@ class GateOptions:
     revision: str = ""
     wait_max_s: float = 60.0
     unbound: Unbound = field(default_factory=Unbound)
-    reversible: frozenset[str] = field(default=frozenset(), compare=False)
-    """The assets whose versions can be put back. The same op may be governed as a part of several definitions."""
+    stores: Stores = field(default_factory=lambda: NO_STORES, compare=False)
+    """What the stores of assets can do. The same op may be governed as a part of several definitions."""
 
 
 @dataclass(slots=True)
@@ -156,7 +157,7 @@ class Gate:
         entry = self._entry(context)
         with entry.lock:
             if not entry.asked:
-                facts = _facts(context, self.options.reversible)
+                facts = _facts(context, self.options.stores)
                 entry.stated = frozenset(each.asset for each in facts.inputs)
                 entry.step = self._ask(context, facts)
                 entry.asked = True
@@ -314,8 +315,8 @@ def _credential(options: GateOptions, facts: StepFacts) -> str:
     return "" if facts.ticket else options.credential
 
 
-def _facts(context: StepExecutionContext, reversible: frozenset[str]) -> StepFacts:
+def _facts(context: StepExecutionContext, stores: Stores) -> StepFacts:
     try:
-        return step_facts(context, reversible)
+        return step_facts(context, stores)
     except ConfigError as exc:
         raise refused_locally(StepRefused, str(exc), [TermForm("facts_invalid", message=str(exc))]) from exc

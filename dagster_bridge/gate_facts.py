@@ -12,6 +12,7 @@ from typing import Any, Final
 import dagster as dg
 import msgspec
 
+from comity.dagster_bridge.storage import Reversibility
 from comity.node.client import ContextForm
 from comity.protocol.errors import ConfigError
 from comity.protocol.identifiers import sha256
@@ -24,8 +25,8 @@ FACTS_BYTES_MAX: Final = 1_048_576
 class GateFacts(msgspec.Struct, frozen=True):
     """How the gate of a code location asks.
 
-    `asks_at_step`: it signs a ticket of its own for each run, so only its steps can ask. `reversible` are the assets
-    whose versions can be put back.
+    `asks_at_step`: it signs a ticket of its own for each run, so only its steps can ask. `stores` says by asset
+    what its store can do about a version that was found wrong.
     """
 
     code: str
@@ -35,7 +36,7 @@ class GateFacts(msgspec.Struct, frozen=True):
     location: str = ""
     revision: str = ""
     asks_at_step: bool = False
-    reversible: tuple[str, ...] = ()
+    stores: dict[str, Reversibility] = {}  # msgspec copies it
 
 
 class SeveralGatesError(ConfigError):
@@ -68,11 +69,11 @@ def gate_facts(metadata: Mapping[str, object]) -> GateFacts | None:
     if not said:
         return None
     first, *others = (_read(value) for value in said)
-    bare = msgspec.structs.replace(first, reversible=())
-    if any(msgspec.structs.replace(other, reversible=()) != bare for other in others):
+    bare = msgspec.structs.replace(first, stores={})
+    if any(msgspec.structs.replace(other, stores={}) != bare for other in others):
         raise SeveralGatesError("definitions of this code location were governed with different options")
-    reversible = {name for each in (first, *others) for name in each.reversible}
-    return msgspec.structs.replace(first, reversible=tuple(sorted(reversible)))
+    stores = {name: kind for each in (first, *others) for name, kind in each.stores.items()}
+    return msgspec.structs.replace(first, stores=dict(sorted(stores.items())))
 
 
 def _read(value: object) -> GateFacts:

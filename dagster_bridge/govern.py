@@ -25,7 +25,7 @@ from comity.dagster_bridge.governed_step import Choice, Unbound
 from comity.dagster_bridge.measurement import code_root as root_of
 from comity.dagster_bridge.measurement import measure_code, measure_context
 from comity.dagster_bridge.requester import Requester, ticket_from_file
-from comity.dagster_bridge.reversible import reversible_assets
+from comity.dagster_bridge.stores import stores_of
 from comity.protocol.errors import ConfigError
 
 TICKET_VARIABLE: Final = "COMITY_TICKET"
@@ -96,7 +96,7 @@ def govern(  # noqa: PLR0913  # every option has a default; nobody gives them by
             revision=revision,
             wait_max_s=wait_max_s,
             unbound=Unbound(unbound_reads, unbound_writes),
-            reversible=reversible_assets(definitions),
+            stores=stores_of(definitions),
         )
     )
     _place(definitions, gate)
@@ -114,7 +114,7 @@ def _facts(gate: Gate) -> GateFacts:
         location=options.location,
         revision=options.revision,
         asks_at_step=options.requester is not None,
-        reversible=tuple(sorted(options.reversible)),
+        stores=dict(sorted(options.stores.items())),
     )
 
 

@@ -52,6 +52,10 @@ NOT_BOUND: Final = "not bound"
 
 PERMIT: Final = "comity/permit"
 INPUTS: Final = "comity/inputs"
+WAY: Final = "comity/way"
+"""How it was made, where that is not in the place of the version before."""
+WAYS: Final = "comity/ways"
+"""The ways that were looked at, the least harmful first, and what was foreseen of each."""
 INPUTS_NOT_BOUND: Final = "comity/inputs_not_bound"
 METADATA_WITHHELD: Final = "comity/metadata_withheld"
 
@@ -273,6 +277,13 @@ class GovernedStep:
                 the definitions has not said that such outputs are wanted.
         """
         asset = name_in(context, key)
+        if self.answer.way != "staged":
+            raise refused_locally(
+                WriteRefused,
+                f"{asset} is to be kept apart ({self.answer.way}), and {_writer(context, output_name)} cannot do that",
+                [TermForm("not_kept_apart", {"way": self.answer.way})],
+                self.answer,
+            )
         outputs = [self.permitted(asset, partition) for partition in partitions_of(context, key)]
         for output in outputs:
             # A list of columns binds even where it is complete: nothing here sees whether more are written.
@@ -319,6 +330,20 @@ class GovernedStep:
             INTENT: dg.MetadataValue.text(self.answer.intent),
             PERMIT: dg.MetadataValue.text(self.answer.permit),
         }
+        if self.answer.way != "staged":
+            metadata[WAY] = dg.MetadataValue.text(self.answer.way)
+        if self.answer.ways:
+            metadata[WAYS] = dg.MetadataValue.json(
+                [
+                    {
+                        "way": each.way,
+                        "outcome": each.outcome,
+                        "chosen": each.chosen,
+                        "causes": [cause.code for cause in each.causes],
+                    }
+                    for each in self.answer.ways
+                ]
+            )
         if output.obligations:
             metadata["comity/obligations"] = dg.MetadataValue.json(term_values(output.obligations))
         if self.metadata_withheld:

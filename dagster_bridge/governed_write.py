@@ -21,6 +21,7 @@ from comity.node.client import (
     NotPermittedError,
     PermittedOutput,
     StartAnswer,
+    TermForm,
     WithheldForm,
 )
 
@@ -30,7 +31,10 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True)
 class WrittenVersion:
-    """What was promoted: the actuation that says so, and the sidecar that vouches for it."""
+    """What was promoted: the actuation that says so, and the sidecar that vouches for it.
+
+    Of a dry run the actuation says what was staged, and there is no sidecar: nothing is there.
+    """
 
     actuation: str
     sidecar: bytes
@@ -64,6 +68,8 @@ def write_version(
         _discard(storage, step, permitted, start, staged, exc)
         text = f"{permitted.asset} is discarded: {exc}; what was there before stays"
         raise refused_locally(WriteRefused, text, [exc.cause], step.answer) from exc
+    if step.answer.way == "dry_run":
+        return WrittenVersion(_take_away(storage, step, permitted, start, staged, measured), b"")
     duration_ms = int((time.monotonic() - began) * 1_000)
     form = _actuation(step, permitted, start, measured, duration_ms, withheld)
     try:
@@ -103,6 +109,54 @@ def _actuation(
     )
 
 
+def _take_away(
+    storage: Storage[Any, S],
+    step: GovernedStep,
+    permitted: PermittedOutput,
+    start: StartAnswer,
+    staged: S,
+    measured: Measured,
+) -> str:
+    """End a dry run: record what was staged and that it is within its permit, and take it away.
+
+    Raises:
+        WriteRefused: the permit no longer allows it.
+        NodeUnavailable: the node could not record it.
+    """
+    storage.discard(staged)
+    form = _discarded(step, permitted, start, measured, [TermForm("dry_run")], passed=True)
+    try:
+        return step.client.discard(form).actuation
+    except NodeError as exc:
+        raise unanswered(
+            WriteRefused, step.name, f"the dry run of {permitted.asset}", exc, step.answer
+        ) from exc
+
+
+def _discarded(
+    step: GovernedStep,
+    permitted: PermittedOutput,
+    start: StartAnswer,
+    lies: Measured,
+    causes: list[TermForm],
+    *,
+    passed: bool = False,
+) -> DiscardForm:
+    return DiscardForm(
+        intent=step.answer.intent,
+        start=start.start,
+        asset=permitted.asset,
+        partition=permitted.partition,
+        digest=lies.digest,
+        size=lies.size,
+        media_type=lies.media_type,
+        rows=lies.rows,
+        columns=list(lies.columns),
+        causes=causes,
+        passed=passed,
+    )
+
+
 def _discard(
     storage: Storage[Any, S],
     step: GovernedStep,
@@ -118,18 +172,7 @@ def _discard(
     """
     lies = storage.describe(staged)
     storage.discard(staged)
-    form = DiscardForm(
-        intent=step.answer.intent,
-        start=start.start,
-        asset=permitted.asset,
-        partition=permitted.partition,
-        digest=lies.digest,
-        size=lies.size,
-        media_type=lies.media_type,
-        rows=lies.rows,
-        columns=list(lies.columns),
-        causes=[why.cause],
-    )
+    form = _discarded(step, permitted, start, lies, [why.cause])
     try:
         step.client.discard(form)
     except (NotPermittedError, FormInvalidError, NotFoundError):

@@ -22,6 +22,7 @@ from comity.dagster_bridge.dagster_instance import (
     outputs_of_plan,
 )
 from comity.dagster_bridge.dagster_internals import partition_loading_context
+from comity.dagster_bridge.stores import NO_STORES, Stores
 from comity.node.client import (
     LAUNCHED_LATER_MAX,
     LAUNCHED_STEPS_MAX,
@@ -81,12 +82,12 @@ class LaunchFacts:
 
 
 def launch_facts(
-    run: DagsterRun, graph: AssetGraph, instance: dg.DagsterInstance, reversible: Iterable[str] = ()
+    run: DagsterRun, graph: AssetGraph, instance: dg.DagsterInstance, stores: Stores = NO_STORES
 ) -> LaunchFacts | None:
     """The facts of a run that makes assets; None for any other.
 
     Args:
-        reversible: the assets whose versions can be put back, as the gate of the code location says.
+        stores: what the stores of assets can do, as the gate of the code location says.
 
     Raises:
         ConfigError: a partner's asset without a name, or more partitions than one intent can hold.
@@ -102,8 +103,7 @@ def launch_facts(
     if not made:
         return None
     partitions = _partitions(run, graph, instance, {key for keys in made.values() for key in keys})
-    kept = frozenset(reversible)
-    units = [_unit(name, keys, graph, instance, partitions, kept) for name, keys in sorted(made.items())]
+    units = [_unit(name, keys, graph, instance, partitions, stores) for name, keys in sorted(made.items())]
     keys = {key for each in made.values() for key in each}
     above = keys | {origin for key in keys for origin in graph.get_ancestor_asset_keys(key)}
     return LaunchFacts(
@@ -117,7 +117,7 @@ def _unit(
     graph: AssetGraph,
     instance: dg.DagsterInstance,
     partitions: tuple[str, ...],
-    reversible: frozenset[str],
+    stores: Stores,
 ) -> Unit:
     where = f"step {name}"
     made = tuple(sorted(keys, key=lambda key: tuple(key.path)))
@@ -133,7 +133,7 @@ def _unit(
     outputs = outputs_made(
         ((_name(graph, key), node.metadata, node.partitions_def is not None) for key, node in nodes),
         partitions,
-        reversible,
+        stores,
     )
     names = {key: _name(graph, key) for key in read}
     inputs = inputs_read(where, graph, instance, made, names, partitions)

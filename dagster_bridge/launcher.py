@@ -267,7 +267,7 @@ class GovernedRunLauncher(RunLauncher[Any], ConfigurableClass):
         graph: AssetGraph = repository.asset_graph
         try:
             gate = gate_facts(repository.repository_snap.metadata or {})
-            facts = launch_facts(run, graph, self._instance, gate.reversible if gate is not None else ())
+            facts = launch_facts(run, graph, self._instance, gate.stores if gate is not None else {})
         except SeveralGatesError:
             # Its steps know which gate is theirs.
             return _Asked(Decision("proceed"))

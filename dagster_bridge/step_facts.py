@@ -14,6 +14,7 @@ import dagster as dg
 
 from comity.dagster_bridge.asset_facts import asset_name, inputs_read, outputs_made, require_few
 from comity.dagster_bridge.dagster_internals import StepExecutionContext, location_of
+from comity.dagster_bridge.stores import NO_STORES, Stores
 from comity.node.client import InputForm, OutputForm
 
 TICKET_TAG: Final = "comity/ticket"
@@ -48,11 +49,11 @@ class StepFacts:
         return self.origins | {output.asset for output in self.outputs} | {each.asset for each in self.inputs}
 
 
-def step_facts(context: StepExecutionContext, reversible: frozenset[str] = frozenset()) -> StepFacts:
+def step_facts(context: StepExecutionContext, stores: Stores = NO_STORES) -> StepFacts:
     """Read the facts of a step's unit of work.
 
     Args:
-        reversible: the assets whose versions can be put back.
+        stores: what the stores of assets can do about their versions.
 
     Raises:
         ConfigError: more partitions than one intent can hold, or a partner's asset without a name.
@@ -70,7 +71,7 @@ def step_facts(context: StepExecutionContext, reversible: frozenset[str] = froze
         job=context.job_def.name,
         unit=context.node_handle.root.name if assets_def is not None else context.step.key,
         location=location_of(context),
-        outputs=tuple(_outputs(context, made, partitions, reversible)),
+        outputs=tuple(_outputs(context, made, partitions, stores)),
         inputs=inputs_read(
             f"step {context.step.key}",
             graph,
@@ -153,13 +154,13 @@ def _outputs(
     context: StepExecutionContext,
     made: Iterable[dg.AssetKey],
     partitions: tuple[str, ...],
-    reversible: frozenset[str],
+    stores: Stores,
 ) -> Iterator[OutputForm]:
     nodes = ((key, context.job_def.asset_layer.get(key)) for key in made)
     return outputs_made(
         ((_name(context, key), node.metadata, node.partitions_def is not None) for key, node in nodes),
         partitions,
-        reversible,
+        stores,
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from comity.dagster_bridge.apart import KEPT_APART
 from comity.dagster_bridge.failures import (
     GovernanceFailure,
     ReadRefused,
@@ -135,6 +136,9 @@ class Reader:
             NodeUnavailable: nobody knows.
             FileError: there is no file, or several.
         """
+        apart = self._kept_apart(asset, partition)
+        if apart is not None:
+            return apart
         try:
             found = asset.find(partition)
         except FileMissingError:
@@ -158,6 +162,19 @@ class Reader:
                 return recorded
             raise self._not_admitted(asset, partition, found, answer)
         return self._noted(asset, partition, found, answer)
+
+    def _kept_apart(self, asset: InputAsset, partition: str) -> Found | None:
+        """What a step before made in the same way, where the decision rests on that; else None."""
+        way = self.step.answer.way if self.step is not None else "staged"
+        if asset.partners or way not in KEPT_APART:
+            return None
+        beside = replace(asset, place=asset.place.apart(way))
+        try:
+            found = beside.find(partition)
+        except FileMissingError:
+            return None
+        answer = self._ask(beside, partition, found)
+        return self._noted(beside, partition, found, answer) if answer.admitted else None
 
     def _recorded(self, asset: InputAsset, partition: str) -> Found | None:
         """New bytes that the node has recorded, and whose writer ended before it had their sidecar."""

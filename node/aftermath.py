@@ -109,7 +109,7 @@ def aftermath_to_publish(
 def newest_of(store: Store, holdings: Holdings, version: AnyRecord) -> bytes | None:
     """The version that counts as the newest of the slot that a version is of."""
     body: Actuation = version.body
-    heads = standing_heads(store, holdings, body.asset, body.partition)
+    heads = standing_heads(store, holdings, body.asset, body.partition, version.header.realm)
     return heads[0].actuation if heads else None
 
 

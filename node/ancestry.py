@@ -13,11 +13,12 @@ from comity.attestation.aftermath import against, taken_back
 from comity.attestation.exporting import export_bundle
 from comity.attestation.holdings import Holdings
 from comity.node.core import Core
+from comity.node.drafts import asset_id
 from comity.node.heads import standing_heads
 from comity.node.problems import Refused
 from comity.node.revocations import marks_of
-from comity.node.steps import asset_id, obligation_form
 from comity.node.store import Head
+from comity.node.terms import obligation_form
 from comity.node.views import governance_form
 from comity.protocol.bundle import close
 from comity.protocol.errors import VerificationError

@@ -7,15 +7,15 @@ from typing import Final
 
 import trio
 
-from comity.node import steps, views, work
+from comity.node import drafts, steps, views, work
 from comity.node.config import Config
 from comity.node.core import Core
+from comity.node.drafts import Defaults
 from comity.node.forms import ReadAnswer, ReadForm, StepAnswer, StepForm
 from comity.node.heads import standing_heads
 from comity.node.problems import Refused
 from comity.node.revocations import state_of
 from comity.node.service import Service
-from comity.node.steps import Defaults
 from comity.protocol.errors import DecodeError
 from comity.protocol.governance import Credential
 from comity.protocol.limits import INPUTS_PER_CLASS_MAX, ITEMS_MAX
@@ -61,7 +61,7 @@ async def read(service: Service, form: ReadForm) -> ReadAnswer:
     """
     core = service.core
     if not form.intent:
-        asset = await service.call(partial(steps.asset_id, core, form.asset))
+        asset = await service.call(partial(drafts.asset_id, core, form.asset))
         known = await service.call(
             lambda: bool(standing_heads(core.store, core.holdings, asset, form.partition))
         )
@@ -109,12 +109,12 @@ async def fetch_heads(service: Service, slots: list[tuple[str, str, bool]]) -> N
 
 def _partner_inputs(core: Core, form: StepForm) -> list[tuple[str, str, bool]]:
     """The governed inputs that others write, each with whether a head is known."""
-    if not steps.is_governed(core, form):
+    if not drafts.is_governed(core, form):
         return []
     governance = core.holdings.governance()
     slots: dict[tuple[str, str], bool] = {}
     for entry in form.inputs:
-        asset = steps.asset_id(core, entry.asset)
+        asset = drafts.asset_id(core, entry.asset)
         if governance is None or not governance.governs(asset):
             continue
         if core.holdings.epoch.writer_of(asset) != core.identity.member:

@@ -63,6 +63,22 @@ PAGES: Final[tuple[CausePage, ...]] = (
         related="staged_rows_not_permitted",
     ),
     _bridge(
+        "dry_run",
+        "It was a dry run: what was staged is within its permit, and was taken away.",
+        "nobody",
+        "Nothing is to be mended. Where more than a dry run serves the purpose, the signed policy says so (`ways`).",
+        related="way_not_possible",
+    ),
+    _bridge(
+        "not_kept_apart",
+        "The least harmful way was chosen, in which the result is kept where no reader of the asset looks, and whoever"
+        " writes it in this run cannot do that.",
+        _ASSET,
+        "Let the run use the IO manager that the definitions name, one that binds content"
+        " (GovernedFilesIOManager).",
+        related="output_not_bound",
+    ),
+    _bridge(
         "context_drifted",
         "Files of the code location were changed between the step's request and the end of its work: what ran may not"
         " be what was permitted, so it is discarded.",

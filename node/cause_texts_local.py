@@ -317,6 +317,14 @@ PAGES: Final[tuple[CausePage, ...]] = (
         related="permit_used",
     ),
     _node(
+        "way_not_possible",
+        "The signed policy names ways in which work serves the purpose, and the step can work in none of them.",
+        "whoever writes the definitions, or the policy",
+        "Keep the asset by an IO manager that can keep results apart (GovernedFilesIOManager), or ask for another"
+        " purpose.",
+        related="purpose_missing",
+    ),
+    _node(
         "not_its_author",
         "Another key has signed the record than that of this node.",
         "who signed it, or its organization",

@@ -127,8 +127,15 @@ def _say_policy(out: Console, policy: Any, *, full: bool) -> None:
     )
     table(
         out,
-        ("  PURPOSE", "COLUMNS NEEDED"),
-        ((f"  {p['name']}", ", ".join(map(named, p["columns"])) or "-") for p in policy["purposes"]),
+        ("  PURPOSE", "COLUMNS NEEDED", "WAYS"),
+        (
+            (
+                f"  {p['name']}",
+                ", ".join(map(named, p["columns"])) or "-",
+                ", ".join(map(named, p["ways"])) or "staged",
+            )
+            for p in policy["purposes"]
+        ),
         "  No purposes.",
     )
     if full:

@@ -180,7 +180,9 @@ def _policy(record: SignedRecord) -> Plain:
         "rules": [_rule(written) for written in examined.written],
         "problems": [str(problem) for problem in examined.problems],
         "assets": [_asset(rule) for rule in policy.assets],
-        "purposes": [{"name": p.name, "columns": list(p.columns)} for p in policy.purposes],
+        "purposes": [
+            {"name": p.name, "columns": list(p.columns), "ways": list(p.ways)} for p in policy.purposes
+        ],
         "text": policy.rules,
     }
 

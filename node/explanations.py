@@ -9,29 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
-from comity.attestation.authoring import NO_SALT
 from comity.attestation.case import Case, Fault, Grants, Judgement
 from comity.attestation.explain import Explanation, explain
-from comity.attestation.gathering import gather
-from comity.attestation.verification import verify
-from comity.attestation.voter import build_case
 from comity.node.core import Core
+from comity.node.drafts import Defaults, asset_id, case_of, is_governed
 from comity.node.forms import ExplainAnswer, InputForm, StepForm, StepOutcome, TermForm
 from comity.node.heads import standing_heads
 from comity.node.problems import Refused
 from comity.node.sentences import cause_sentence, need_sentence
 from comity.node.steps import (
-    Defaults,
-    Draft,
-    asset_id,
-    cause_form,
     claimed_outputs,
-    draft,
-    is_governed,
-    need_form,
 )
-from comity.protocol.errors import DecodeError, VerificationError
-from comity.protocol.execution import Ask, Claim, Intent, ScopeEpoch
+from comity.node.terms import cause_form, need_form
+from comity.node.ways import draft_least_harmful
+from comity.protocol.execution import Claim
 from comity.protocol.outcome import Mode, union
 from comity.protocol.verified import VerifiedRecord
 
@@ -90,7 +81,9 @@ def explain_step(
     if not is_governed(core, form) or not form.outputs:
         return ExplainAnswer(outcome="ungoverned")
     try:
-        drafted = draft(core, replace(_as_read(core, form), orchestrator=ORCHESTRATOR), defaults)
+        asked = replace(_as_read(core, form), orchestrator=ORCHESTRATOR)
+        supposed = tier if tier is not None else 0 if form.context is not None else GOVERNED_STEP_TIER
+        chosen = draft_least_harmful(core, asked, defaults, supposed)
     except Refused as exc:
         if exc.code != "input_without_lineage":
             raise
@@ -98,35 +91,9 @@ def explain_step(
         return ExplainAnswer(
             outcome="defer", causes=[cause], needs=[TermForm("input", message=f"the input first: {exc.hint}")]
         )
-    supposed = tier if tier is not None else 0 if form.context is not None else GOVERNED_STEP_TIER
-    case = replace(_case(core, drafted), granted=Grants(tier=supposed))
-    return replace(_answer(core, case, explain(case), reachable), tier=supposed)
-
-
-def _case(core: Core, drafted: Draft) -> Case:
-    """The case of an ask that is never sent, on what this node holds."""
-    holdings = core.holdings
-    governance = holdings.governance()
-    if governance is None:
-        raise Refused("governance_missing", "taxonomy or policies of the epoch have not arrived yet", 503)
-    try:
-        intent: VerifiedRecord[Intent] = verify(drafted.intent, holdings.directory)
-        offered = [holdings.get(r.id) or verify(r, holdings.directory) for r in drafted.offered]
-    except (VerificationError, DecodeError) as exc:
-        raise Refused("intent_unwritable", str(exc), 422) from exc
-    relied: dict[bytes, AnyRecord] = gather(intent, holdings, offered)
-    t = core.clock.now()
-    body = Ask(
-        salt=NO_SALT,
-        intent=intent.id,
-        t=t,
-        epochs=(ScopeEpoch(scope=governance.epoch.coalition, epoch=governance.epoch.id),),
-        relied=tuple(sorted(relied)),
-    )
-    ask = core.identity.author.write_verified(
-        holdings.directory, "ask", body, at=t, subject=(intent.id,), realm=intent.header.realm
-    )
-    return build_case(governance, holdings, intent, ask, relied)
+    case = replace(case_of(core, chosen.draft), granted=Grants(tier=supposed))
+    found = _answer(core, case, explain(case), reachable)
+    return replace(found, tier=supposed, way=chosen.way, ways=list(chosen.tried))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
+from comity.protocol.ways import Way
+
 ParameterForm: TypeAlias = int | str
 ModeForm: TypeAlias = Literal["execute", "restrict", "defer", "refuse"]
 StepOutcome: TypeAlias = Literal["execute", "restrict", "defer", "refuse", "held", "ungoverned"]
@@ -47,6 +49,8 @@ class OutputForm:
     columns: list[str] | None = None
     media_type: str = ""
     reversible: bool = False
+    isolates: bool = False
+    """The store can keep the result apart, where no reader of the asset sees it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,21 @@ class PermittedOutput:
     obligations: list[TermForm] = field(default_factory=list[TermForm])
 
 
+WayOutcome: TypeAlias = Literal["execute", "restrict", "confirm", "defer", "refuse"]
+"""What would come of one way: `restrict` is narrowed, `confirm` waits for nothing but a person's word."""
+
+
+@dataclass(frozen=True, slots=True)
+class WayTried:
+    """One way of serving an intent, and what this node foresaw of it."""
+
+    way: Way
+    outcome: WayOutcome
+    chosen: bool = False
+    causes: list[TermForm] = field(default_factory=list[TermForm])
+    needs: list[TermForm] = field(default_factory=list[TermForm])
+
+
 @dataclass(frozen=True, slots=True)
 class StepAnswer:
     """Where a step's intent stands."""
@@ -134,6 +153,10 @@ class StepAnswer:
     """Member to mode, or to `silent`, for the newest ask."""
     governed_inputs: list[str] | None = None
     """Whole ids of the inputs whose bytes are verified before use; None, where the node does not say: all."""
+    way: Way = "staged"
+    """How the work is to be done."""
+    ways: list[WayTried] = field(default_factory=list[WayTried])
+    """The ways that were looked at when it was asked for, the least harmful first; none where nothing was to choose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +335,8 @@ class DiscardForm:
     partition: str = ""
     rows: int = 0
     columns: list[str] = field(default_factory=list[str])
+    passed: bool = False
+    """It is within its permit, and goes all the same: a dry run promotes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,6 +418,10 @@ class ExplainAnswer:
     lifts: list[list[TermForm]] = field(default_factory=list[list[TermForm]])
     tier: int = 0
     """The tier of the context that was supposed; 0 where nothing was, and the form's own evidence was judged."""
+    way: Way = "staged"
+    """The way that would be chosen."""
+    ways: list[WayTried] = field(default_factory=list[WayTried])
+    """The ways that were looked at, the least harmful first; none where nothing is to choose."""
 
 
 @dataclass(frozen=True, slots=True)

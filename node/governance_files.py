@@ -35,6 +35,7 @@ from comity.protocol.governance import (
 from comity.protocol.identifiers import AssetPattern, ClassName, Code, MemberId, PartsPerMillion, ShortText
 from comity.protocol.limits import SALT_BYTES, STRING_BYTES_MAX
 from comity.protocol.records import decode_body
+from comity.protocol.ways import WAYS, Way, least_harmful_first
 
 FILE_BYTES_MAX: Final = 1_048_576
 """A classification of a thousand assets with their columns: as large as a body."""
@@ -132,6 +133,7 @@ class _AssetEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _PurposeEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: Code
     columns: tuple[ColumnName, ...] = ()
+    ways: tuple[Way, ...] = ()
 
 
 class _PolicyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -156,6 +158,7 @@ _WANTED: Final = {
     "purposes": "a list of tables, each begun with [[purposes]]",
     "rows_by": "the name of a column",
     "rules": "the path of a Cedar file, relative to this file",
+    "ways": f"a list of {', '.join(WAYS)}",
     "weight": "parts per million: a whole number from 0 to 1000000",
     "weight_min": "parts per million: a whole number from 0 to 1000000",
     "within": "the name of a wider class",
@@ -282,7 +285,9 @@ def read_policy(path: Path) -> PolicySource:
             )
             for e in read.assets
         ),
-        purposes=tuple(Purpose(name=e.name, columns=e.columns) for e in read.purposes),
+        purposes=tuple(
+            Purpose(name=e.name, columns=e.columns, ways=least_harmful_first(e.ways)) for e in read.purposes
+        ),
         observers=tuple(sorted(set(read.observers))),
         weight_min=read.weight_min,
     )

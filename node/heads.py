@@ -14,6 +14,7 @@ from comity.attestation.aftermath import standing_version
 from comity.attestation.holdings import Holdings
 from comity.node.store import Head, Store
 from comity.protocol.execution import Actuation, Intent, Permit
+from comity.protocol.identifiers import PRODUCTION
 from comity.protocol.verified import VerifiedRecord
 
 AnyRecord: TypeAlias = VerifiedRecord[Any]
@@ -33,15 +34,20 @@ def heads_among(holdings: Holdings, coalition: bytes, arrived: Iterable[AnyRecor
                 yield Head(coalition, body.asset, body.partition, body.generation, actuation.id)
 
 
-def standing_heads(store: Store, holdings: Holdings, asset: str, partition: str | None = None) -> list[Head]:
-    """The versions that count as the newest of the slots of an asset, by partition. What was rolled back is none."""
+def standing_heads(
+    store: Store, holdings: Holdings, asset: str, partition: str | None = None, realm: str = PRODUCTION
+) -> list[Head]:
+    """The versions that count as the newest of the slots of an asset, by partition.
+
+    Neither what was rolled back, nor what was made apart in another realm than that of whoever asks.
+    """
     heads = store.heads(asset, partition, coalition=holdings.epoch.coalition)
-    return [stands for head in heads if (stands := standing(holdings, head)) is not None]
+    return [stands for head in heads if (stands := standing(holdings, head, realm)) is not None]
 
 
-def standing(holdings: Holdings, head: Head) -> Head | None:
+def standing(holdings: Holdings, head: Head, realm: str = PRODUCTION) -> Head | None:
     """The version that stands in a slot, by the newest one made; None where there is none."""
-    version = standing_version(holdings, head.actuation)
+    version = standing_version(holdings, head.actuation, realm)
     if version == head.actuation:
         return head
     made = holdings.get(version) if version is not None else None

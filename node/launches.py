@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from comity.node.core import Core
+from comity.node.drafts import Defaults, is_governed
 from comity.node.explanations import explain_step
 from comity.node.forms import (
     LAUNCHED_LATER_MAX,
@@ -26,7 +27,11 @@ from comity.node.forms import (
     TermForm,
 )
 from comity.node.problems import Refused
-from comity.node.steps import Defaults, answer, draft, is_governed, submit
+from comity.node.steps import (
+    answer,
+    submit,
+)
+from comity.node.ways import draft_least_harmful
 from comity.protocol.limits import ITEMS_MAX
 
 REPEAT_S_MIN: Final = 60
@@ -117,7 +122,7 @@ def submit_unit(
     def answered() -> StepAnswer:
         if not form.recurring or not asked.outputs or not is_governed(core, asked):
             return submit(core, asked, defaults)
-        dedup = draft(core, asked, defaults).dedup
+        dedup = draft_least_harmful(core, asked, defaults).draft.dedup
         known = repeats.standing(dedup, core.clock.now(), len(core.holdings.state))
         if known is None or core.requester.pursuit(known.intent) is None:
             return submit(core, asked, defaults)
@@ -142,7 +147,7 @@ def note_refusals(
     """Remember what was refused of a run that nobody started."""
     for unit, said in answers:
         if form.recurring and said.outcome == "refuse" and said.intent:
-            dedup = draft(core, step_form(form, unit), defaults).dedup
+            dedup = draft_least_harmful(core, step_form(form, unit), defaults).draft.dedup
             repeats.note(dedup, bytes.fromhex(said.intent), core.clock.now(), len(core.holdings.state))
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from comity.node.core import Core
 from comity.node.revocations import state_of
-from comity.node.steps import cause_form, need_form
+from comity.node.terms import cause_form, need_form
 from comity.protocol.execution import Actuation, Intent, Observation, Permit, Refusal, Vote
 from comity.protocol.governance import Credential
 from comity.protocol.outcome import Mode, union

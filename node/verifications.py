@@ -10,6 +10,7 @@ from comity.attestation.speaking import Speakers, is_report, may_report
 from comity.attestation.voter import adverse_to
 from comity.node.ancestry import target_of
 from comity.node.core import Core
+from comity.node.drafts import asset_id
 from comity.node.forms import (
     CheckAnswer,
     CheckForm,
@@ -19,7 +20,7 @@ from comity.node.forms import (
 )
 from comity.node.plain_values import plain
 from comity.node.problems import Refused
-from comity.node.steps import asset_id, cause_of
+from comity.node.terms import cause_of
 from comity.protocol.envelope import SignedRecord
 from comity.protocol.errors import DecodeError, LocalProtocolError
 from comity.protocol.execution import Actuation, Observation, Verification

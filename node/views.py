@@ -35,7 +35,11 @@ from comity.node.standings import (
     partner_view,
     standing_of,
 )
-from comity.node.steps import answer, cause_form, need_form, obligation_form, permitted_outputs
+from comity.node.steps import (
+    answer,
+    permitted_outputs,
+)
+from comity.node.terms import cause_form, need_form, obligation_form
 from comity.node.work import lineage_problem
 from comity.protocol.errors import DecodeError
 from comity.protocol.execution import Actuation, Attestation, Intent, Permit, Refusal, Vote

@@ -14,10 +14,10 @@ from typing import Any, Final, TypeAlias
 from comity.node import views
 from comity.node.ancestry import ID_DIGITS_MIN, ids_from
 from comity.node.core import Core
+from comity.node.drafts import asset_id
 from comity.node.heads import standing_heads
 from comity.node.problems import Refused
 from comity.node.standings import newest_decision
-from comity.node.steps import asset_id
 from comity.node.store import Head
 from comity.protocol.errors import DecodeError
 from comity.protocol.execution import Actuation, Intent, Start

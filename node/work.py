@@ -18,6 +18,7 @@ from comity.attestation.findings import Finding, refuse
 from comity.attestation.lineage import Epochs, actuation_problem, claim_for, state_after
 from comity.node.certificates import certificate_records
 from comity.node.core import Core
+from comity.node.drafts import asset_id
 from comity.node.forms import (
     ActuationAnswer,
     ActuationForm,
@@ -32,8 +33,11 @@ from comity.node.forms import (
 from comity.node.heads import standing, standing_heads
 from comity.node.permit_use import doubtful, is_spoken_against
 from comity.node.problems import Refused
-from comity.node.steps import asset_id, cause_form, cause_of, started_by_others
+from comity.node.steps import (
+    started_by_others,
+)
 from comity.node.store import Withheld
+from comity.node.terms import cause_form, cause_of
 from comity.protocol.encoding import Form, decode, encode
 from comity.protocol.envelope import SignedRecord, decode_record
 from comity.protocol.errors import DecodeError, LocalProtocolError
@@ -51,6 +55,7 @@ from comity.protocol.frames import RecordBytes
 from comity.protocol.identifiers import DIGEST_BYTES, Digest
 from comity.protocol.outcome import indices_of
 from comity.protocol.verified import VerifiedRecord
+from comity.protocol.ways import APART, way_in
 
 AnyRecord: TypeAlias = VerifiedRecord[Any]
 
@@ -196,16 +201,16 @@ def start(core: Core, form: StartForm) -> StartAnswer:
         kept = core.store.start_once(permit.id, asset, form.partition, attempt, record)
         if kept.id == record.id:
             core.admit([record], own=True)
-            back = _to_put_back(core, asset, form.partition)
+            back = _to_put_back(core, asset, form.partition, intent.header.realm)
             return StartAnswer(start=record.id.hex(), attempt=attempt, put_back=back)
     raise Refused("attempts_used", f"all {intent.body.attempts_max} attempts of this intent are used")
 
 
-def _to_put_back(core: Core, asset: str, partition: str) -> str:
-    """The digest (hex) of the version that stands in a slot whose newest one was rolled back, or nothing."""
+def _to_put_back(core: Core, asset: str, partition: str, realm: str) -> str:
+    """The digest (hex) of the version that stands in a slot, where a newer one was rolled back; or nothing."""
     newest = core.store.heads(asset, partition, coalition=core.coalition)
-    stands = standing(core.holdings, newest[0]) if newest else None
-    if stands is None or stands.actuation == newest[0].actuation:
+    stands = standing(core.holdings, newest[0], realm) if newest else None
+    if stands is None or stands.actuation == newest[0].actuation or realm in APART:
         return ""
     made = core.holdings.get(stands.actuation)
     return made.body.content.digest.hex() if made is not None else ""
@@ -377,6 +382,8 @@ def actuate(core: Core, form: ActuationForm) -> ActuationAnswer:
         Refused: `start_unknown`, `not_permitted`, `permit_used`, `slot_taken`, `adverse_held`, `lineage_wrong`.
     """
     asset, started, permit, intent = _begun(core, form.intent, form.start, form.asset)
+    if way_in(intent.header.realm) == "dry_run":
+        raise Refused("not_permitted", "a dry run is verified and taken away: it promotes nothing")
     if _actuated(core, permit.id, asset, form.partition):
         raise Refused("permit_used", "something was made under this permit already")
     _require_free_slot(core, intent, asset, form.partition)
@@ -428,7 +435,7 @@ def discard(core: Core, form: DiscardForm) -> DiscardAnswer:
             Verification(salt=NO_SALT, checks=checks),
             core.clock.now(),
             subject=(staged.id,),
-            outcome="failed",
+            outcome="passed" if form.passed else "failed",
             realm=staged.header.realm,
         )
     except (LocalProtocolError, DecodeError) as exc:

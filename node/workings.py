@@ -27,7 +27,7 @@ from comity.node.certificates import authorities
 from comity.node.core import Core
 from comity.node.plain_values import plain
 from comity.node.problems import Refused
-from comity.node.steps import cause_form, need_form, obligation_form
+from comity.node.terms import cause_form, need_form, obligation_form
 from comity.protocol.execution import (
     Ask,
     Attestation,

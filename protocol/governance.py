@@ -40,6 +40,7 @@ from comity.protocol.limits import (
     STRING_BYTES_MAX,
 )
 from comity.protocol.outcome import Parameter
+from comity.protocol.ways import WAYS_MAX
 
 Salt: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=SALT_BYTES, max_length=SALT_BYTES)]
 Suite: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9+-]{0,31}\Z")]
@@ -155,10 +156,11 @@ class AssetRule(Form, frozen=True):
 
 
 class Purpose(Form, frozen=True):
-    """A purpose and the columns that it names as needed."""
+    """A purpose, the columns that it names as needed, and the ways of work that serve it; `staged` without any."""
 
     name: Code
     columns: Annotated[tuple[ColumnName, ...], msgspec.Meta(max_length=COLUMNS_MAX)] = ()
+    ways: Annotated[tuple[Code, ...], msgspec.Meta(max_length=WAYS_MAX)] = ()
 
 
 class Policy(Form, frozen=True):

@@ -290,7 +290,7 @@ permitted = PermittedOutput("clinic-north.example/released", "", "execute", [], 
 step = SimpleNamespace(
     start=lambda output: client.start(StartForm("ab" * 32, output.asset)),
     client=SimpleNamespace(actuate=mortal(client.actuate), discard=client.discard),
-    answer=SimpleNamespace(intent="ab" * 32), name="released", require_same_code=lambda: None,
+    answer=SimpleNamespace(intent="ab" * 32, way="staged"), name="released", require_same_code=lambda: None,
     checks=CheckReports(client, "released", {}),
 )
 prepared = storage.prepare(arrow_table(pd.DataFrame({"n": [number]})))

@@ -13,7 +13,7 @@ import pytest
 from api_calls import solo, step, submit
 from comity.dagster_bridge import GovernedFilesIOManager
 from comity.dagster_bridge.gate_facts import GateFacts, SeveralGatesError, announce, gate_facts
-from comity.dagster_bridge.reversible import reversible_assets
+from comity.dagster_bridge.stores import stores_of
 from comity.node.client import ContextForm, OutputForm
 from fake_node import FakeNode, execute, fake_home
 from houses import short_folder
@@ -65,8 +65,12 @@ def test_what_can_be_taken_back_is_what_an_io_manager_keeps(tmp_path: Path) -> N
         "elsewhere": dg.FilesystemIOManager(base_dir=str(tmp_path)),
     }
     assets = [kept, by_itself, swapped, unknown, pickled, both]
-    assert reversible_assets(dg.Definitions(assets=assets, resources=resources)) == {"kept", "deep/l"}
-    assert reversible_assets(dg.Definitions(assets=assets)) == frozenset()
+    assert stores_of(dg.Definitions(assets=assets, resources=resources)) == {
+        "kept": "versioned",
+        "deep/l": "versioned",
+        "swapped": "swap",
+    }
+    assert stores_of(dg.Definitions(assets=assets)) == {}
 
 
 def said(**changes: Any) -> GateFacts:
@@ -77,11 +81,11 @@ def said(**changes: Any) -> GateFacts:
 
 def test_gates_that_differ_only_in_their_assets_are_one() -> None:
     defs = dg.Definitions()
-    announce(defs, said(reversible=("b", "a")))
-    announce(defs, said(reversible=("c",)))
+    announce(defs, said(stores={"b": "swap", "a": "versioned"}))
+    announce(defs, said(stores={"c": "versioned"}))
     found = gate_facts(defs.metadata)
     assert found is not None
-    assert found.reversible == ("a", "b", "c")
+    assert found.stores == {"a": "versioned", "b": "swap", "c": "versioned"}
     announce(defs, said(purpose="other"))
     with pytest.raises(SeveralGatesError):
         gate_facts(defs.metadata)

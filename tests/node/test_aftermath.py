@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from comity.node import aftermath, ancestry, steps, verifications, work
+from comity.node import aftermath, ancestry, drafts, steps, verifications, work
 from comity.node.forms import (
     ActuationForm,
     CheckForm,
@@ -57,7 +57,7 @@ async def asked(
         inputs=[InputForm(name) for name in inputs],
     )
     credential = world[node.name].credentials["automation/main"][1].id
-    defaults = steps.Defaults(purpose="care", credential=credential)
+    defaults = drafts.Defaults(purpose="care", credential=credential)
     answer = await node.service.call(lambda: steps.submit(node.core, form, defaults))
     intent = bytes.fromhex(answer.intent)
 

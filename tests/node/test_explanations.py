@@ -10,9 +10,9 @@ from comity.attestation.case import Case, Fault
 from comity.attestation.explain import Explanation, explain
 from comity.gossip.transport_memory import MemoryNetwork
 from comity.node import explanations
+from comity.node.drafts import Defaults, draft
 from comity.node.explanations import ORCHESTRATOR, explain_step
 from comity.node.forms import OutputForm, StepForm
-from comity.node.steps import Defaults, draft
 from comity.protocol.identifiers import sha256
 from nodes import RunningNode, TrioClock
 from world import FOUR, NORTH, World

@@ -14,7 +14,7 @@ import trio
 
 from comity.attestation.accusing import PROOFS_OF_RULE_MAX
 from comity.attestation.authoring import NO_SALT
-from comity.node import steps, views, work
+from comity.node import drafts, steps, views, work
 from comity.node.answering import answer_peer
 from comity.node.core import Core, Identity
 from comity.node.forms import ActuationForm, OutputForm, StartForm, StepAnswer, StepForm
@@ -52,7 +52,7 @@ def step(output: str) -> StepForm:
 
 async def decided(node: RunningNode, world: World, form: StepForm) -> StepAnswer:
     credential = world[node.name].credentials["automation/main"][1].id
-    defaults = steps.Defaults(purpose="care", credential=credential)
+    defaults = drafts.Defaults(purpose="care", credential=credential)
     answer = await node.service.call(lambda: steps.submit(node.core, form, defaults))
     intent = bytes.fromhex(answer.intent)
 

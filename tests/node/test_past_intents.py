@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from comity.attestation.authoring import NO_SALT
-from comity.node import steps, views
+from comity.node import drafts, steps, views
 from comity.node.forms import OutputForm, StepForm
 from comity.protocol.execution import Ask, Permit, ScopeEpoch
 from comity.protocol.identifiers import sha256
@@ -25,7 +25,7 @@ async def submit(node: RunningNode, world: World) -> bytes:
         code=sha256(b"code").hex(),
         outputs=[OutputForm("plain/a")],
     )
-    defaults = steps.Defaults(purpose="care", credential=world[NORTH].credentials["automation/main"][1].id)
+    defaults = drafts.Defaults(purpose="care", credential=world[NORTH].credentials["automation/main"][1].id)
     answer = await node.service.call(lambda: steps.submit(node.core, form, defaults))
     return bytes.fromhex(answer.intent)
 

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from comity.attestation.requester import HURRIES_MAX
-from comity.node import steps
+from comity.node import drafts, steps
 from comity.node.forms import InputForm, OutputForm, StepForm
 from comity.node.store_memory import MemoryStore
 from comity.protocol.identifiers import sha256
@@ -33,7 +33,7 @@ def form(output: str, *inputs: str) -> StepForm:
 
 async def submit(node: RunningNode, world: World, wanted: StepForm) -> bytes:
     credential = world[node.name].credentials["automation/main"][1].id
-    defaults = steps.Defaults(purpose="care", credential=credential)
+    defaults = drafts.Defaults(purpose="care", credential=credential)
     answer = await node.service.call(lambda: steps.submit(node.core, wanted, defaults))
     return bytes.fromhex(answer.intent)
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import trio
 
-from comity.node import steps, views, work
+from comity.node import drafts, steps, views, work
 from comity.node.certificates import certificate_records
 from comity.node.forms import (
     ReadAnswer,
@@ -110,7 +110,7 @@ async def test_a_sidecar_alone_brings_the_lineage(autojump: object) -> None:
         sidecar = await make(north, await submit(north, world, step("plain/a")), b"the bytes")
         await north.stop()
         await until(lambda: NORTH not in institute.service.connected())
-        assert steps.missing_inputs(institute.core, step("plain/b", f"{NORTH}/plain/a"))
+        assert drafts.missing_inputs(institute.core, step("plain/b", f"{NORTH}/plain/a"))
         pointed = await institute.service.call(lambda: work.admit_sidecar(institute.core, sidecar))
         assert pointed is not None
         answer = await submit(institute, world, step("plain/b", f"{NORTH}/plain/a"))

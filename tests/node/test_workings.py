@@ -16,7 +16,7 @@ import trio
 
 from api_calls import equip, make, solo, step, submit
 from comity.attestation.weighting import combine
-from comity.node import steps, views, workings
+from comity.node import drafts, steps, views, workings
 from comity.node.client import NotFoundError
 from comity.node.forms import (
     ActuationForm,
@@ -62,7 +62,7 @@ async def decided(node: RunningNode, world: World, output: str, *inputs: str, **
         **changes,
     )
     credential = world[node.name].credentials["automation/main"][1].id
-    defaults = steps.Defaults("care", credential)
+    defaults = drafts.Defaults("care", credential)
     answer = await node.service.call(partial(steps.submit, node.core, form, defaults))
     intent = bytes.fromhex(answer.intent)
 

@@ -166,7 +166,7 @@ FORM_TABLES = """
         observers?:member[0-13] weight_min?:ppm
     AssetRule: pattern:pattern data_class:class columns?:ColumnClass[0-1024] rows_by?:short
     ColumnClass: name:column column_class:code
-    Purpose: name:code columns?:column[0-1024]
+    Purpose: name:code columns?:column[0-1024] ways?:code[0-8]
     OwnerPolicy: consents:Consent[0-64] rules?:rules
     Consent: data_class:short mode:=live|standing until?:time
     Credential: subject:spiffe subject_kind:=agent|automation|person key:PublicKey classes:class[1-32]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from comity.node import steps, work
+from comity.node import drafts, steps, work
 from comity.node.answering import answer_peer
 from comity.node.core import Core, Identity
 from comity.node.forms import ActuationAnswer, ActuationForm, OutputForm, StartForm, StepAnswer, StepForm
@@ -45,7 +45,7 @@ async def permitted(node: RunningNode, world: World, run: str) -> StepAnswer:
         outputs=[OutputForm(asset="plain/a")],
     )
     answer = await node.service.call(
-        lambda: steps.submit(node.core, form, steps.Defaults(purpose="care", credential=credential))
+        lambda: steps.submit(node.core, form, drafts.Defaults(purpose="care", credential=credential))
     )
     intent = bytes.fromhex(answer.intent)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from comity.attestation.holdings import Holdings
-from comity.node import steps, work
+from comity.node import drafts, steps, work
 from comity.node.answering import answer_peer, head_records
 from comity.node.core import Core, Identity
 from comity.node.forms import ActuationForm, OutputForm, StartForm, StepAnswer, StepForm
@@ -278,7 +278,7 @@ class Story:
             code=sha256(b"code").hex(),
             outputs=[OutputForm(asset=asset)],
         )
-        defaults = steps.Defaults("care", self.world[name].credentials["automation/main"][1].id)
+        defaults = drafts.Defaults("care", self.world[name].credentials["automation/main"][1].id)
         for _ in range(20):
             answer = self.at(name, lambda core: steps.submit(core, form, defaults))
             if answer is None:

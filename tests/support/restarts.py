@@ -16,7 +16,7 @@ from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
-from comity.node import steps, work
+from comity.node import drafts, steps, work
 from comity.node.answering import answer_peer
 from comity.node.core import Core, Identity
 from comity.node.forms import ActuationForm, OutputForm, StartForm, StepForm
@@ -384,7 +384,7 @@ class Town:
             code=sha256(b"code").hex(),
             outputs=[OutputForm(asset=asset)],
         )
-        defaults = steps.Defaults("care", self.world[name].credentials["automation/main"][1].id)
+        defaults = drafts.Defaults("care", self.world[name].credentials["automation/main"][1].id)
 
         def look() -> None:
             if (name, asset) in self.made or (name, asset) in self.refused:

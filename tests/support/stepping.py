@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from comity.node import steps, work
+from comity.node import drafts, steps, work
 from comity.node.forms import ActuationForm, InputForm, OutputForm, StartForm, StepAnswer, StepForm
 from comity.protocol.identifiers import sha256
 from nodes import RunningNode
@@ -13,8 +13,8 @@ from world import World
 CODE = sha256(b"code").hex()
 
 
-def defaults(world: World, name: str) -> steps.Defaults:
-    return steps.Defaults(purpose="care", credential=world[name].credentials["automation/main"][1].id)
+def defaults(world: World, name: str) -> drafts.Defaults:
+    return drafts.Defaults(purpose="care", credential=world[name].credentials["automation/main"][1].id)
 
 
 def step(output: str, *inputs: str, run: str = "run-1", **changes: object) -> StepForm:
