@@ -56,9 +56,9 @@ def draft_least_harmful(core: Core, form: StepForm, defaults: Defaults, tier: in
     if ways == _STAGED:
         return Chosen(draft(core, form, defaults), "staged")
     drafts: dict[Way, Draft] = {way: draft(core, form, defaults, way) for way in ways}
-    begun = next((way for way in ways if _is_asked_for(core, drafts[way], form)), None)
-    if begun is not None:
-        return Chosen(drafts[begun], begun)
+    for way, drafted in drafts.items():
+        if _is_asked_for(core, drafted, form):
+            return Chosen(drafted, way)
     outcomes: dict[Way, WayTried] = {
         way: _foreseen(core, way, drafted, tier) for way, drafted in drafts.items()
     }
