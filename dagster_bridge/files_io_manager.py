@@ -24,6 +24,7 @@ from comity.dagster_bridge.dagster_internals import (
     current_step,
     gate_of,
 )
+from comity.dagster_bridge.declared import Declared, declared_of
 from comity.dagster_bridge.failures import (
     GovernanceFailure,
     Metadata,
@@ -143,8 +144,10 @@ class GovernedFilesIOManager(dg.ConfigurableIOManager):
                 for partition, value in values.items():
                     self._write_plain(asset, partition, value)
                 return
+            key, where = context.asset_key, context.step_context
             written = {
-                partition: self._write(step, asset, partition, value) for partition, value in values.items()
+                partition: self._write(step, asset, partition, value, declared_of(where, key, partition))
+                for partition, value in values.items()
             }
         except UnwritableError as exc:
             answer = step.answer if step is not None else None
@@ -183,7 +186,9 @@ class GovernedFilesIOManager(dg.ConfigurableIOManager):
         self._own().finish(path)
         self._own().write(path, data)
 
-    def _write(self, step: GovernedStep, asset: Sequence[str], partition: str, value: object) -> _Written:
+    def _write(
+        self, step: GovernedStep, asset: Sequence[str], partition: str, value: object, declared: Declared
+    ) -> _Written:
         """Write one partition under the permit."""
         from comity.dagster_bridge.tables import restrict
 
@@ -204,7 +209,7 @@ class GovernedFilesIOManager(dg.ConfigurableIOManager):
             restricted = restrict(value, permitted)
             prepared = storage.prepare(restricted.table)
         withheld = restricted.withheld if restricted is not None else ()
-        written = write_version(storage, step, slot, permitted, prepared, withheld)
+        written = write_version(storage, step, slot, permitted, prepared, withheld, declared)
         if published is not None:
             self._shared().write(published, prepared.data)
             self._shared().write(sidecar_of(published), written.sidecar)

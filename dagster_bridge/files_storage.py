@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from comity.dagster_bridge.declared import Declared, require_declared
 from comity.dagster_bridge.files import FileError, Place, read_file, sidecar_of
 from comity.dagster_bridge.held_to_permit import obliged_columns, require_within
 from comity.dagster_bridge.storage import Measured, Reversibility, Slot, WrittenFile
@@ -78,7 +79,7 @@ class FilesStorage:
             beside = self.place.write_beside(path, data)
             return StagedFile(path, beside, prepared, hashing.result().hexdigest())
 
-    def verify(self, staged: StagedFile, permitted: PermittedOutput) -> Measured:
+    def verify(self, staged: StagedFile, permitted: PermittedOutput, declared: Declared) -> Measured:
         from comity.dagster_bridge.tables import described
 
         found = read_file(staged.beside)
@@ -87,8 +88,10 @@ class FilesStorage:
             raise UnwritableError(
                 TermForm("staged_bytes_changed", message="what was staged is not what was written")
             )
-        table = described(found.data, self.form, obliged_columns(permitted), whole=staged.prepared.adopted)
+        wanted = {*obliged_columns(permitted), *declared.belongs}
+        table = described(found.data, self.form, wanted, whole=staged.prepared.adopted)
         require_within(table.names, table.some, permitted)
+        require_declared(table.schema, table.some, declared)
         return Measured(staged.digest, len(found.data), MEDIA_TYPES[self.form], table.rows, table.names)
 
     def describe(self, staged: StagedFile) -> Measured:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from comity.dagster_bridge.declared import NOTHING, Declared
 from comity.dagster_bridge.failures import WriteRefused, refused_locally, unanswered, unavailable
 from comity.dagster_bridge.governed_step import GovernedStep
 from comity.dagster_bridge.storage import Measured, Slot, Storage
@@ -47,6 +48,7 @@ def write_version(
     permitted: PermittedOutput,
     prepared: P,
     withheld: Sequence[WithheldForm] = (),
+    declared: Declared = NOTHING,
 ) -> WrittenVersion:
     """Let a version take the place of the one before.
 
@@ -61,7 +63,7 @@ def write_version(
     began = time.monotonic()
     staged = storage.stage(slot, prepared)
     try:
-        measured = storage.verify(staged, permitted)
+        measured = storage.verify(staged, permitted, declared)
         step.require_same_code()
         step.checks.require_none_bars(slot.name)
     except UnwritableError as exc:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
+    from comity.dagster_bridge.declared import Declared
     from comity.dagster_bridge.tables import Table
     from comity.node.client import PermittedOutput
 
@@ -96,11 +97,11 @@ class Storage(Protocol[P, S]):
         """
         ...
 
-    def verify(self, staged: S, permitted: PermittedOutput) -> Measured:
-        """Read back what is staged, and hold it against its permit.
+    def verify(self, staged: S, permitted: PermittedOutput, declared: Declared) -> Measured:
+        """Read back what is staged, and hold it against its permit and against what is declared of it.
 
         Raises:
-            UnwritableError: it is not what was staged, or more than the permit allows.
+            UnwritableError: it is not what was staged, more than the permit allows, or not what is declared.
             FileError: it cannot be read.
         """
         ...

@@ -72,7 +72,7 @@ class Restricted:
         return sum(each.rows for each in self.withheld)
 
 
-def _shows_no_value(function: Callable[_P, _R]) -> Callable[_P, _R]:
+def shows_no_value(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Let no error of Arrow, pandas or a value's own class out: its text may hold what is to be withheld.
 
     The one place where foreign exceptions become ours. Nothing of the foreign one is chained.
@@ -111,7 +111,7 @@ def names_of(value: object) -> frozenset[object]:
     return frozenset()
 
 
-@_shows_no_value
+@shows_no_value
 def arrow_table(value: object) -> Table:
     """A value as an Arrow table.
 
@@ -146,7 +146,7 @@ def arrow_table(value: object) -> Table:
     )
 
 
-@_shows_no_value
+@shows_no_value
 def restrict(value: object, permitted: PermittedOutput) -> Restricted:
     """Take out of a table what its permit withholds: rows first, for which withheld columns may count.
 
@@ -182,7 +182,7 @@ def restrict(value: object, permitted: PermittedOutput) -> Restricted:
     return Restricted(table, tuple(sorted(dropped)), tuple(withheld))
 
 
-@_shows_no_value
+@shows_no_value
 def table_bytes(table: Table, form: Format) -> bytes:
     """Write a table: the same bytes for the same table, whatever its chunks and metadata.
 
@@ -204,7 +204,7 @@ def table_bytes(table: Table, form: Format) -> bytes:
     return sink.getvalue()
 
 
-@_shows_no_value
+@shows_no_value
 def parse_table(data: bytes, form: Format, *, as_arrow: bool, bounds: Bounds | None = None) -> object:
     """Read a table from bytes that were verified before: a pandas DataFrame, or an Arrow table.
 
@@ -229,14 +229,18 @@ def parse_table(data: bytes, form: Format, *, as_arrow: bool, bounds: Bounds | N
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A table of which some columns were read: the names of all, how many rows there are, and those columns."""
+    """A table of which some columns were read: the names of all, how many rows there are, and those columns.
+
+    `schema` is that of all its columns; None where the format holds no types.
+    """
 
     names: tuple[str, ...]
     rows: int
     some: Table
+    schema: Any
 
 
-@_shows_no_value
+@shows_no_value
 def described(data: bytes, form: Format, columns: Iterable[str], *, whole: bool = False) -> Described:
     """Read of a table what it is, and the values of some of its columns where it has them.
 
@@ -250,13 +254,13 @@ def described(data: bytes, form: Format, columns: Iterable[str], *, whole: bool 
         if form == "csv":
             table = pa.Table.from_pandas(pd.read_csv(io.BytesIO(data)), preserve_index=False)
             names = tuple(column_names(table))
-            return Described(names, row_count(table), table.select(sorted(set(columns) & set(names))))
+            return Described(names, row_count(table), table.select(sorted(set(columns) & set(names))), None)
         file = pq.ParquetFile(pa.BufferReader(data))
         names = tuple(str(name) for name in file.schema_arrow.names)
         if whole:
             file.read()
         some = file.read(columns=sorted(set(columns) & set(names)))
-        return Described(names, int(file.metadata.num_rows), some)
+        return Described(names, int(file.metadata.num_rows), some, file.schema_arrow)
     except (pa.ArrowException, ValueError, OSError):
         raise _unwritable("not_a_table", f"the bytes are no {form} table") from None
 

@@ -270,6 +270,22 @@ PAGES: Final[tuple[CausePage, ...]] = (
         related="column_not_permitted staged_rows_not_permitted",
     ),
     _bridge(
+        "staged_rows_of_another_partition",
+        "What the step made has rows that belong to another partition, by the column that `partition_expr` names. It is"
+        " discarded, and what was there before stays.",
+        _ASSET,
+        "Make the rows of the partition alone; or mend `partition_expr` in the asset's metadata.",
+        related="staged_type_differs",
+    ),
+    _bridge(
+        "staged_type_differs",
+        "A column of what the step made is of another type than the definitions declare. It is discarded, and what was"
+        " there before stays.",
+        _ASSET,
+        "Give the column the declared type, or declare the one that it has (`dagster/column_schema`).",
+        related="staged_rows_of_another_partition",
+    ),
+    _bridge(
         "staged_rows_not_permitted",
         "The work has written its table by itself, with groups of rows that are smaller than its permit asks for. It is"
         " discarded, and a record says so; what was there before stays.",

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from benches.bridge_job import table
 from benches.figures import figure
+from comity.dagster_bridge.declared import NOTHING
 from comity.dagster_bridge.files import Place
 from comity.dagster_bridge.files_storage import FilesStorage
 from comity.dagster_bridge.storage import Slot
@@ -50,7 +51,7 @@ def measure(place: Path, rounds: int, progress: Callable[[str], None]) -> dict[s
         plain(place / "plain" / "made.parquet", prepared.data)
         between = time.perf_counter()
         staged = storage.stage(slot, prepared)
-        storage.verify(staged, permitted)
+        storage.verify(staged, permitted, NOTHING)
         storage.promote(slot, staged, SIDECAR)
         ended = time.perf_counter()
         if number:
