@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +15,8 @@ from houses import environment
 COMMAND_S = 180.0
 """One command; a Dagster run is the longest."""
 READY_S = 90.0
-STARTS = "comity node start"
-"""It stays in the foreground: whoever types it leaves that terminal to it, and goes on in another one."""
+STARTS = {"comity node start": "is ready", "dagster dev": "Serving dagster-webserver"}
+"""What stays in the foreground, and what it says when it is ready: whoever types it leaves that terminal to it."""
 
 
 @dataclass
@@ -30,6 +30,7 @@ class Terminal:
     within: str = ""
     exported: list[str] = field(default_factory=list[str])
     nodes: list[subprocess.Popen[str]] = field(default_factory=list[subprocess.Popen[str]])
+    listeners: list[threading.Thread] = field(default_factory=list[threading.Thread])
 
     def type(self, command: str, status: int = 0) -> str:
         """Give a command, and return what it says.
@@ -40,8 +41,9 @@ class Terminal:
         if command.startswith("export "):
             self.exported.append(command)
             return ""
-        if command.startswith(STARTS) and status == 0:
-            return self._start(command)
+        ready = next((said for start, said in STARTS.items() if command.startswith(start)), "")
+        if ready and status == 0:
+            return self._start(command, ready)
         done = subprocess.run(
             self._shell(command),
             cwd=self.folder,
@@ -56,8 +58,8 @@ class Terminal:
         assert done.returncode == status, f"{command}\nended with status {done.returncode}:\n{said}"
         return said
 
-    def _start(self, command: str) -> str:
-        """Start a node, and wait until it says that it is ready."""
+    def _start(self, command: str, ready: str) -> str:
+        """Start a program, and wait until it says that it is ready. What it says later goes to its log."""
         with (self.folder / "node.log").open("a") as log:
             node = subprocess.Popen(
                 self._shell(f"exec {command}"),
@@ -70,11 +72,27 @@ class Terminal:
                 start_new_session=True,
             )
         self.nodes.append(node)
-        assert node.stdout is not None
-        assert select.select([node.stdout], [], [], READY_S)[0], f"{command}\nsays nothing"
-        line = node.stdout.readline()
-        assert "is ready" in line, (command, line)
-        return line
+        said: list[str] = []
+        told = threading.Event()
+
+        def listen() -> None:
+            assert node.stdout is not None
+            with node.stdout, (self.folder / "node.log").open("a") as log:
+                for line in node.stdout:
+                    log.write(line)
+                    if not told.is_set():
+                        said.append(line)
+                        if ready in line:
+                            told.set()
+            # It has ended, or closed its output.
+            told.set()
+
+        self.listeners.append(threading.Thread(target=listen, daemon=True))
+        self.listeners[-1].start()
+        told.wait(READY_S)
+        assert said, f"{command}\nsays nothing"
+        assert ready in said[-1], (command, said)
+        return "".join(said)
 
     def _shell(self, command: str) -> list[str]:
         typed = f"{self.within} {command}" if self.within else command
@@ -87,8 +105,8 @@ class Terminal:
                 os.killpg(node.pid, signal.SIGINT)
         for node in self.nodes:
             node.wait(30)
-            if node.stdout is not None:
-                node.stdout.close()
+        for listener in self.listeners:
+            listener.join(30)
 
 
 def _environment() -> dict[str, str]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_BLOCK = re.compile(r"^```(console|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^```(console|python|yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _PROMPT = re.compile(r"(?P<who>[a-z-]*)\$ (?P<command>.+)")
 _NAMED = re.compile(r"[Aa]s `([^`]+)`:\s*\Z")
 
@@ -38,7 +38,7 @@ class Written:
 def steps_of(page: str) -> Iterator[Typed | Written]:
     """The commands and files of a page, in the order in which it names them."""
     for block in _BLOCK.finditer(page):
-        if block[1] == "python":
+        if block[1] != "console":
             named = _NAMED.search(page[: block.start()])
             assert named is not None, f"nothing says under which name to write this:\n{block[2]}"
             yield Written(named[1], block[2])
