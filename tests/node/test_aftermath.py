@@ -5,10 +5,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
+from comity.attestation.aftermath import mark as aftermath_mark
+from comity.attestation.authoring import NO_SALT
+from comity.attestation.holdings import Holdings
 from comity.node import aftermath, ancestry, drafts, steps, verifications, work
+from comity.node.certificates import certificate_records
 from comity.node.forms import (
     ActuationForm,
     CheckForm,
@@ -22,11 +27,13 @@ from comity.node.forms import (
     VerificationForm,
 )
 from comity.node.heads import standing_heads
+from comity.node.outgoing import Wake
 from comity.node.problems import Refused
 from comity.node.work import sidecar_for
+from comity.protocol.execution import Observation
 from comity.protocol.identifiers import sha256
-from nodes import RunningNode, running, until
-from world import BOARD, FOUR, INSTITUTE, NORTH, RULES, SOUTH, World, policy_body
+from nodes import RunningNode, running, still, until
+from world import BOARD, ENGINE, FOUR, INSTITUTE, NORTH, RULES, SOUTH, START, World, policy_body
 
 pytestmark = pytest.mark.usefixtures("gossip")
 
@@ -388,3 +395,128 @@ async def test_only_what_was_promoted_is_verified(autojump: object) -> None:
         with pytest.raises(Refused) as caught:
             await say(north, taken.id)
         assert caught.value.code == "not_promoted"
+
+
+def marks_by(node: RunningNode, version: bytes) -> list[str]:
+    """Who has marked a version, as one node holds it."""
+    said = node.core.holdings.state.of_kind("observation")
+    return sorted(r.member for r in said if version in r.header.subject and r.body.claim == "ancestor_failed")
+
+
+async def test_a_version_that_was_passed_over_is_not_gone_back_to(autojump: object) -> None:
+    """Of three the second was found wrong while the third stood; when that is, too, the first one stands."""
+    world = World(FOUR)
+    async with running(world) as nodes:
+        north = nodes[NORTH]
+        first, second, third = [await make(north, world, "plain/a", run=run) for run in ("1", "2", "3")]
+        await say(north, second)
+        await until(lambda: spoken_of(north, second))
+        assert (state(north, second), head(north, A)) == ("quarantined", third)
+        await say(north, third)
+        await until(lambda: spoken_of(north, third))
+        assert (state(north, third), head(north, A)) == ("rolled_back", first)
+
+
+async def test_a_version_whose_check_has_failed_is_not_gone_back_to(autojump: object) -> None:
+    world = World(FOUR)
+    async with running(world) as nodes:
+        north = nodes[NORTH]
+        first = await make(north, world, "plain/a")
+        second = await make(north, world, "plain/a", run="2")
+        form = CheckForm("plain/a", first.hex(), "rows_there", passed=False)
+        await north.service.call(lambda: verifications.checked(north.core, form))
+        await say(north, second)
+        await until(lambda: spoken_of(north, second))
+        assert (state(north, second), head(north, A)) == ("quarantined", second)
+
+
+async def test_nobody_rolls_back_what_another_made(autojump: object) -> None:
+    """An owner bars it; which version is the newest is its writer's to say."""
+    world = World(FOUR)
+    async with running(world) as nodes:
+        north, institute = nodes[NORTH], nodes[INSTITUTE]
+        await make(north, world, "plain/a")
+        await make(institute, world, "plain/b", A)
+        again = await make(institute, world, "plain/b", A, run="2")
+        await north.service.fetch_head(B, "")
+        await institute.stop()
+        made: Any = north.core.holdings.get(again)
+        body = msgspec.structs.replace(made.body, salt=NO_SALT)
+        said = world[NORTH].node.write(
+            "actuation",
+            body,
+            START,
+            subject=(again,),
+            outcome="rolled_back",
+            governance=made.header.governance,
+        )
+        assert [r.id for r in north.core.admit([said]).admitted] == [said.id]
+        assert head(north, B) == again
+        assert state(north, again) == "promoted"
+
+
+async def test_an_owner_marks_where_the_writer_does_not_and_strangers_never(autojump: object) -> None:
+    world = World(FOUR)
+    async with running(world) as nodes:
+        north, institute, board = nodes[NORTH], nodes[INSTITUTE], nodes[BOARD]
+        await make(north, world, "plain/a")
+        a = await make(north, world, "plain/a", run="2")
+        b = await make(institute, world, "plain/b", A)
+        for node in (north, board):
+            await node.service.fetch_head(B, "")
+            await node.service.fetch_head(A, "")
+        await institute.stop()
+        await say(north, a)
+        await until(lambda: spoken_of(board, a) and marks_by(board, b))
+        assert marks_by(board, b) == marks_by(north, b) == [NORTH]
+        # Another word against the same version says nothing new of what was made from it.
+        again = VerificationForm(a.hex(), "failed", checks=[TermForm("columns_wrong")])
+        await north.service.call(lambda: verifications.verify_version(north.core, again))
+        await until(lambda: len(verifications.said_of(north.core, a)["said"]) == 3)
+        assert marks_by(north, b) == [NORTH]
+
+
+async def test_an_owner_marks_what_it_meets_late(autojump: object) -> None:
+    world = World(FOUR)
+    async with running(world) as nodes:
+        north, institute = nodes[NORTH], nodes[INSTITUTE]
+        await make(north, world, "plain/a")
+        a = await make(north, world, "plain/a", run="2")
+        b = await make(institute, world, "plain/b", A)
+        carried = certificate_records(institute.core.holdings, b)
+        await institute.stop()
+        await say(north, a)
+        await until(lambda: spoken_of(north, a))
+        assert marks_by(north, b) == []
+        await north.service.call(lambda: north.core.admit(carried))
+        await until(lambda: marks_by(north, b) == [NORTH])
+
+
+async def test_a_mark_stays_while_nobody_knows_what_became_of_an_input(autojump: object) -> None:
+    world = World(FOUR)
+    async with running(world) as nodes:
+        north, institute = nodes[NORTH], nodes[INSTITUTE]
+        a = await make(north, world, "plain/a")
+        b = await make(institute, world, "plain/b", A)
+        held = institute.core.holdings
+        made: Any = held.get(b)
+        author = world[INSTITUTE].node
+        body = Observation(salt=NO_SALT, claim="ancestor_failed", parameters={"input": a.hex()[:16]})
+        mark = author.write("observation", body, START, subject=(b,), outcome="disputed")
+        known = [r.record for i in tuple(held._execution) if (r := held.get(i)) is not None]
+        for forgotten in (frozenset({a}), frozenset[bytes]()):
+            partly = Holdings(ENGINE)
+            partly.adopt(world.genesis)
+            partly.admit([*world.common, mark, *(r for r in known if r.id not in forgotten)])
+            said = aftermath_mark(partly, author, made, START + 1)
+            assert [r.header.kind for r in said] == ([] if forgotten else ["revocation"])
+
+
+def test_what_is_left_to_look_at_wakes_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aftermath, "LOOKS_PER_TURN_MAX", 1)
+    world = World(FOUR)
+    south = world[SOUTH]
+    core = still(world, NORTH)
+    core.admit([south.observe(sha256(bytes([n])), "failed") for n in range(3)])
+    wakes = [any(isinstance(each, Wake) for each in core.drain()) for _ in range(4)]
+    assert wakes == [True, True, False, False]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from comity.attestation.accusing import PROOFS_OF_RULE_MAX
 from comity.attestation.authoring import NO_SALT
 from comity.node import drafts, steps, views, work
 from comity.node.answering import answer_peer
-from comity.node.core import Core, Identity
+from comity.node.core import Core
 from comity.node.forms import ActuationForm, OutputForm, StartForm, StepAnswer, StepForm
 from comity.node.permit_use import is_spoken_against
 from comity.node.portions import in_frames
@@ -27,9 +26,9 @@ from comity.protocol.execution import Item, ItemClass
 from comity.protocol.frames import AskFrame, DeclineFrame, OfferFrame, VoteFrame, decode_answer, encode_frame
 from comity.protocol.identifiers import sha256
 from comity.protocol.limits import FRAME_BYTES_MAX
-from nodes import RunningNode, running, until
+from nodes import RunningNode, running, still, until
 from stories import permit_of
-from world import BOARD, ENGINE, FOUR, INSTITUTE, NORTH, SOUTH, START, World
+from world import BOARD, FOUR, INSTITUTE, NORTH, SOUTH, START, World
 
 pytestmark = pytest.mark.usefixtures("gossip")
 
@@ -364,29 +363,3 @@ async def test_a_slot_is_not_made_twice_by_who_has_made_it(autojump: object) -> 
         with pytest.raises(Refused) as caught:
             await north.service.call(lambda: start(north, answer))
         assert caught.value.code == "slot_taken"
-
-
-def still(world: World, name: str, store: MemoryStore | None = None) -> Core:
-    """A core of a member whose node does not run."""
-    member = world[name]
-    identity = Identity(name, f"spiffe://{name}/node/n1", member.node)
-    core = Core(identity, store or MemoryStore(bytes(16)), Still(), ENGINE, (world.genesis,))
-    core.admit(world.common)
-    core.drain()
-    return core
-
-
-@dataclasses.dataclass(frozen=True)
-class Still:
-    """A clock that stands."""
-
-    started: int = START - 3600
-
-    def now(self) -> int:
-        return START
-
-    def seconds(self) -> float:
-        return float(START)
-
-    def monotonic(self) -> float:
-        return 0.0

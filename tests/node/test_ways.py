@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
 from comity.node import drafts, steps, work
-from comity.node.core import Core, Identity
 from comity.node.explanations import explain_step
 from comity.node.forms import (
     ActuationForm,
@@ -26,13 +26,12 @@ from comity.node.forms import (
 )
 from comity.node.heads import standing_heads
 from comity.node.problems import Refused
-from comity.node.store_memory import MemoryStore
-from comity.node.ways import _choice
+from comity.node.ways import _choice, ways_that_serve
 from comity.protocol.governance import Purpose
 from comity.protocol.identifiers import sha256
 from comity.protocol.ways import APART, WAYS, least_harmful_first, realm_of, way_in
-from nodes import RunningNode, TrioClock, running, until
-from world import ENGINE, FOUR, INSTITUTE, NORTH, RULES, SOUTH, World, policy_body
+from nodes import RunningNode, running, still, until
+from world import FOUR, INSTITUTE, NORTH, RULES, SOUTH, World, policy_body
 
 REALMS = ("production", *sorted(APART))
 SERVED = ("staged", "isolated", "dry_run")
@@ -79,15 +78,6 @@ def form(output: str, *inputs: str, run: str = "1", isolates: bool = True) -> St
 
 def defaults(world: World, name: str) -> drafts.Defaults:
     return drafts.Defaults("care", world[name].credentials["automation/apart"][1].id)
-
-
-def still(world: World, name: str = NORTH) -> Core:
-    """A core that is asked, and sends nothing."""
-    member = world[name]
-    identity = Identity(name, f"spiffe://{name}/node/n1", member.node)
-    core = Core(identity, MemoryStore(bytes(16)), TrioClock(zero=0.0), ENGINE, (member.epoch,))
-    core.admit(world.common)
-    return core
 
 
 async def asked(node: RunningNode, world: World, step: StepForm) -> StepAnswer:
@@ -281,11 +271,33 @@ async def test_explaining_says_what_asking_would_choose(autojump: object) -> Non
 
 async def test_a_step_that_can_work_in_no_way_that_serves_is_told_so(autojump: object) -> None:
     world = world_of("dry_run", "isolated")
-    core = still(world)
+    core = still(world, NORTH)
     with pytest.raises(Refused) as caught:
         steps.submit(core, form("plain/a", isolates=False), defaults(world, NORTH))
     assert caught.value.code == "way_not_possible"
     assert "dry_run, isolated" in caught.value.message
+
+
+def test_of_several_policies_each_has_to_name_a_way() -> None:
+    world = world_of("dry_run", "isolated", "staged")
+    core = still(world, NORTH)
+    governance: Any = core.holdings.governance()
+    (one,) = governance.bundles
+    for ways, wanted in (
+        (("staged", "isolated"), ("isolated", "staged")),
+        ((), ("dry_run", "isolated", "staged")),
+    ):
+        policy = msgspec.structs.replace(one.policy, purposes=(Purpose("care", ways=ways),))
+        both = (one, dataclasses.replace(one, policy=policy))
+        core.holdings._governance = dataclasses.replace(governance, bundles=both)
+        assert ways_that_serve(core, form("plain/a"), defaults(world, NORTH)) == wanted
+
+
+def test_explaining_supposes_the_tier_of_a_governed_step_for_every_way() -> None:
+    world = world_of("isolated", "staged")
+    core = still(world, NORTH)
+    said = explain_step(core, form("guarded"), defaults(world, NORTH), frozenset(FOUR))
+    assert tried(said) == [("isolated", "execute", True), ("staged", "execute", False)]
 
 
 @given(st.lists(st.sampled_from((*WAYS, "of_a_later_version"))))

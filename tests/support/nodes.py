@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from random import Random
 from typing import Any, TypeVar
 
@@ -134,3 +135,29 @@ async def until(condition: Callable[[], Any], within_s: float = 120.0) -> None:
         while not condition():
             with trio.move_on_after(0.05):
                 await trio.sleep_forever()
+
+
+def still(world: World, name: str, store: MemoryStore | None = None) -> Core:
+    """A core of a member whose node does not run."""
+    member = world[name]
+    identity = Identity(name, f"spiffe://{name}/node/n1", member.node)
+    core = Core(identity, store or MemoryStore(bytes(16)), Still(), ENGINE, (world.genesis,))
+    core.admit(world.common)
+    core.drain()
+    return core
+
+
+@dataclass(frozen=True)
+class Still:
+    """A clock that stands."""
+
+    started: int = START - 3600
+
+    def now(self) -> int:
+        return START
+
+    def seconds(self) -> float:
+        return float(START)
+
+    def monotonic(self) -> float:
+        return 0.0
