@@ -24,7 +24,6 @@ from comity.attestation.voter import adverse_to
 from comity.protocol.envelope import SignedRecord
 from comity.protocol.execution import Actuation, Intent, Metering, Observation
 from comity.protocol.governance import Revocation
-from comity.protocol.identifiers import PRODUCTION
 from comity.protocol.verified import VerifiedRecord
 from comity.protocol.ways import APART
 
@@ -95,26 +94,19 @@ def taken_back(holdings: Holdings, made: AnyRecord) -> frozenset[str]:
     )
 
 
-def standing_version(holdings: Holdings, newest: bytes, realm: str = PRODUCTION) -> bytes | None:
+def standing_version(holdings: Holdings, newest: bytes) -> bytes | None:
     """The version of a slot that counts as its newest: the last one made or, where that was rolled back, one before.
 
     Args:
         newest: the promoted actuation of the highest generation.
-        realm: of whoever asks. What was made apart in another realm is passed over.
 
     Returns None where all were taken back, or the one before is not held.
     """
-    made = holdings.get(newest)
-    if made is None or (_is_for(made, realm) and "rolled_back" not in taken_back(holdings, made)):
+    # Of most nothing was said, and they need not be read for this: an asset may have thousands of slots.
+    made = holdings.get(newest) if holdings.adverse_about({newest}) else None
+    if made is None or "rolled_back" not in taken_back(holdings, made):
         return newest
-    for before in _before(holdings, made):
-        if _is_for(before, realm) and not taken_back(holdings, before):
-            return before.id
-    return None
-
-
-def _is_for(made: AnyRecord, realm: str) -> bool:
-    return made.header.realm not in APART or made.header.realm == realm
+    return next((before.id for before in _before(holdings, made) if not taken_back(holdings, before)), None)
 
 
 def _before(holdings: Holdings, made: AnyRecord) -> Iterator[AnyRecord]:

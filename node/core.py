@@ -36,7 +36,7 @@ from comity.attestation.voter import Effect as VoterEffect
 from comity.node.accusing import proofs_to_publish
 from comity.node.aftermath import Unsettled, aftermath_to_publish
 from comity.node.clock import Clock
-from comity.node.heads import heads_among
+from comity.node.heads import heads_among, is_for_all
 from comity.node.outgoing import (
     Changed,
     GovernanceChanged,
@@ -334,7 +334,7 @@ class Core:
             if any(record.header.kind in _CHANGING for record in admission.admitted):
                 self.outbox.append(GovernanceChanged())
             if own:
-                self.outbox.append(news_of(kept, heads))
+                self.outbox.append(news_of(kept, filter(is_for_all, heads)))
             self._untold = True
         if tell:
             self.tell_news()

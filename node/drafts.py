@@ -21,7 +21,7 @@ from comity.attestation.verification import verify
 from comity.attestation.voter import build_case
 from comity.node.core import Core
 from comity.node.forms import ContextForm, OutputForm, StepForm
-from comity.node.heads import standing, standing_heads
+from comity.node.heads import generation_made, standing_heads
 from comity.node.problems import Refused
 from comity.node.run_names import continues
 from comity.protocol.encoding import encode
@@ -286,13 +286,11 @@ def _columns(core: Core, asset: str) -> tuple[str, ...]:
 
 
 def _item(core: Core, asset: str, output: OutputForm) -> Item:
-    made = core.store.heads(asset, output.partition, coalition=core.coalition)
-    if not made:
-        return Item(generation=1, partition=output.partition)
-    # Numbers go on where the newest was rolled back: of one generation there is one version for ever.
-    stands = standing(core.holdings, made[0])
-    previous = stands.actuation if stands is not None else None
-    return Item(generation=made[0].generation + 1, partition=output.partition, previous=previous)
+    # Numbers go on where the newest was rolled back, or made apart: of one generation there is one version for ever.
+    made = generation_made(core.store, core.coalition, asset, output.partition)
+    stands = standing_heads(core.store, core.holdings, asset, output.partition)
+    previous = stands[0].actuation if stands else None
+    return Item(generation=made + 1, partition=output.partition, previous=previous)
 
 
 def _inputs(core: Core, form: StepForm, realm: str) -> tuple[bytes, ...]:

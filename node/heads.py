@@ -8,6 +8,7 @@ back, an earlier one stands in its place, and the next that is made is of the ge
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from comity.attestation.aftermath import standing_version
@@ -16,6 +17,7 @@ from comity.node.store import Head, Store
 from comity.protocol.execution import Actuation, Intent, Permit
 from comity.protocol.identifiers import PRODUCTION
 from comity.protocol.verified import VerifiedRecord
+from comity.protocol.ways import APART
 
 AnyRecord: TypeAlias = VerifiedRecord[Any]
 
@@ -31,7 +33,28 @@ def heads_among(holdings: Holdings, coalition: bytes, arrived: Iterable[AnyRecor
             if actuation.id not in seen and _is_carried(holdings, coalition, actuation):
                 seen.add(actuation.id)
                 body: Actuation = actuation.body
-                yield Head(coalition, body.asset, body.partition, body.generation, actuation.id)
+                asset = filed_as(body.asset, actuation.header.realm)
+                yield Head(coalition, asset, body.partition, body.generation, actuation.id)
+
+
+def filed_as(asset: str, realm: str) -> str:
+    """The name under which the head of an asset is kept: what is made apart has heads of its own, seen by nobody else.
+
+    No asset is called so.
+    """
+    return f"{realm}\0{asset}" if realm in APART else asset
+
+
+def is_for_all(head: Head) -> bool:
+    """Whether a head is that of an asset as everybody sees it."""
+    return "\0" not in head.asset
+
+
+def generation_made(store: Store, coalition: bytes, asset: str, partition: str) -> int:
+    """The highest generation of a slot that was promoted, in whatever realm; 0 where none was."""
+    names = (asset, *(filed_as(asset, realm) for realm in sorted(APART)))
+    heads = (head for name in names for head in store.heads(name, partition, coalition=coalition))
+    return max((head.generation for head in heads), default=0)
 
 
 def standing_heads(
@@ -41,13 +64,19 @@ def standing_heads(
 
     Neither what was rolled back, nor what was made apart in another realm than that of whoever asks.
     """
-    heads = store.heads(asset, partition, coalition=holdings.epoch.coalition)
-    return [stands for head in heads if (stands := standing(holdings, head, realm)) is not None]
+    coalition = holdings.epoch.coalition
+    newest = {head.partition: head for head in store.heads(asset, partition, coalition=coalition)}
+    for head in store.heads(filed_as(asset, realm), partition, coalition=coalition) if realm in APART else ():
+        before = newest.get(head.partition)
+        if before is None or before.generation < head.generation:
+            newest[head.partition] = replace(head, asset=asset)
+    found = (standing(holdings, newest[key]) for key in sorted(newest))
+    return [stands for stands in found if stands is not None]
 
 
-def standing(holdings: Holdings, head: Head, realm: str = PRODUCTION) -> Head | None:
+def standing(holdings: Holdings, head: Head) -> Head | None:
     """The version that stands in a slot, by the newest one made; None where there is none."""
-    version = standing_version(holdings, head.actuation, realm)
+    version = standing_version(holdings, head.actuation)
     if version == head.actuation:
         return head
     made = holdings.get(version) if version is not None else None

@@ -209,7 +209,7 @@ def start(core: Core, form: StartForm) -> StartAnswer:
 def _to_put_back(core: Core, asset: str, partition: str, realm: str) -> str:
     """The digest (hex) of the version that stands in a slot, where a newer one was rolled back; or nothing."""
     newest = core.store.heads(asset, partition, coalition=core.coalition)
-    stands = standing(core.holdings, newest[0], realm) if newest else None
+    stands = standing(core.holdings, newest[0]) if newest else None
     if stands is None or stands.actuation == newest[0].actuation or realm in APART:
         return ""
     made = core.holdings.get(stands.actuation)

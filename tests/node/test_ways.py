@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comity.node import drafts, steps, work
+from comity.node.certificates import certificate_records
 from comity.node.explanations import explain_step
 from comity.node.forms import (
     ActuationForm,
@@ -228,6 +229,8 @@ async def test_nobody_in_production_can_use_what_was_made_apart(autojump: object
         north, south = nodes[NORTH], nodes[SOUTH]
         apart = await made(north, await asked(north, world, form("plain/a")))
         await south.service.fetch_head(f"{NORTH}/plain/a", "")
+        assert south.core.holdings.get(apart) is None, "it is told to nobody"
+        await south.service.call(lambda: south.core.admit(certificate_records(north.core.holdings, apart)))
         assert south.core.holdings.get(apart) is not None
         assert head(south, f"{NORTH}/plain/a") is None
         pursuit = world.decide(world[INSTITUTE].intent("plain/x", inputs=(apart,)))
