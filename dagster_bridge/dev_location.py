@@ -29,7 +29,7 @@ from typing import Any, Final, TypeAlias, cast
 import dagster as dg
 
 from comity.dagster_bridge.files_io_manager import GovernedFilesIOManager
-from comity.dagster_bridge.govern import govern
+from comity.dagster_bridge.governed_definitions import govern
 from comity.dagster_bridge.governed_step import CONTENT, Choice
 from comity.dagster_bridge.measurement import code_root
 from comity.protocol.errors import ConfigError

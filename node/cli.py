@@ -17,6 +17,7 @@ from comity.node import (
     cli_credential,
     cli_dev,
     cli_doctor,
+    cli_exec,
     cli_intent,
     cli_launch,
     cli_lineage,
@@ -71,6 +72,7 @@ app.add_typer(cli_lineage.app)
 app.add_typer(cli_verification.app)
 cli_approve.register(app)
 cli_dev.register(app)
+cli_exec.register(app)
 cli_launch.register(app)
 cli_lineage.register(app)
 cli_page.register(app)

@@ -464,7 +464,7 @@ def test_without_dagster_the_import_says_what_to_install() -> None:
         "import importlib.util as u, sys\n"
         "find = u.find_spec\n"
         "u.find_spec = lambda name, *a: None if name == 'dagster' else find(name, *a)\n"
-        "import comity.dagster_bridge"
+        "from comity.dagster_bridge import govern"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (
