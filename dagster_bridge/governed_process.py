@@ -36,14 +36,13 @@ from comity.dagster_bridge.process_files import (
 from comity.dagster_bridge.process_measurement import ProcessMeasurement, measure_process
 from comity.dagster_bridge.process_plan import PlannedOutput, ProcessPlan, read_plan
 from comity.dagster_bridge.storage import Measured, Slot, WrittenFile
-from comity.dagster_bridge.table_formats import MEDIA_TYPES, UnwritableError
+from comity.dagster_bridge.table_formats import UnwritableError
 from comity.node.client import (
     ActuationForm,
     DiscardForm,
     FormInvalidError,
     InputForm,
     NodeClient,
-    NodeError,
     NotFoundError,
     NotPermittedError,
     OutputForm,
@@ -60,7 +59,14 @@ PAUSE_S: Final = 1.0
 """Between two questions about a deferred intent, where the node answers at once instead of waiting."""
 SIGNALLED: Final = 128
 """What a shell adds to the number of the signal that ended a program."""
-_PASSED_ON: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+_PASSED_ON: Final = (
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
 _OF_A_TERMINAL: Final = frozenset({signal.SIGINT, signal.SIGQUIT})
 """A terminal sends these to the command as well: passed on, they would reach it twice."""
 _LAPSES: Final = frozenset({"permit_expired", "voted_twice"})
@@ -112,7 +118,8 @@ def run_process(values: Mapping[str, Any], source: str, say: Say) -> dict[str, A
     """
     plan = read_plan(values, source)
     client = NodeClient.of_home(plan.home)
-    return msgspec.to_builtins(_Process(plan, client, say).run())
+    report: dict[str, Any] = msgspec.to_builtins(_Process(plan, client, say).run())
+    return report
 
 
 @dataclass(slots=True)
@@ -130,7 +137,41 @@ class _Process:
             finish_recorded(self.client, output.asset, output.partition, plan.path(output.file))
         form = self._form(measured)
         answer = self._decided(form)
-        report = ProcessReport(
+        report = self._report(answer)
+        if answer.outcome not in ("execute", "restrict", "ungoverned"):
+            return report
+        permitted = self._all_permitted(answer, report)
+        if permitted is None:
+            return report
+        with work_folder(plan.path(next(iter(plan.outputs.values())).file)) as folder:
+            try:
+                variables = self._inputs(folder, answer, report)
+            except InputRefusedError as exc:
+                return _refused(report, exc.causes)
+            places = {name: folder.output(name, plan.path(each.file)) for name, each in plan.outputs.items()}
+            variables |= {f"COMITY_OUTPUT_{name.upper()}": str(place) for name, place in places.items()}
+            starts = self._begin(form, answer, permitted)
+            began = time.monotonic()
+            report.status = self._work(variables | self._words(answer, permitted))
+            if report.status != 0:
+                return report
+            duration_ms = int((time.monotonic() - began) * 1_000)
+            same = measure_process(plan.command, Path(plan.folder), plan.code).digest == measured.digest
+            for name, place in places.items():
+                planned = plan.outputs[name]
+                work = _Output(
+                    self.client, answer.intent, planned, plan.path(planned.file), duration_ms, same
+                )
+                if name in permitted:
+                    work.settle(place, permitted[name], starts[name], report.outputs[name])
+                else:
+                    work.put_plain(place, report.outputs[name])
+        return report
+
+    def _report(self, answer: StepAnswer) -> ProcessReport:
+        """What is known before the command is started."""
+        plan = self.plan
+        return ProcessReport(
             outcome=answer.outcome,
             intent=answer.intent,
             run=plan.run,
@@ -142,32 +183,6 @@ class _Process:
                 name: MadeOutput(each.asset, str(plan.path(each.file))) for name, each in plan.outputs.items()
             },
         )
-        if answer.outcome not in ("execute", "restrict", "ungoverned"):
-            return report
-        permitted = self._all_permitted(answer, report)
-        if permitted is None:
-            return report
-        with work_folder(plan.path(next(iter(plan.outputs.values())).file)) as folder:
-            try:
-                environment = self._inputs(folder, answer, report)
-            except InputRefusedError as exc:
-                return _refused(report, exc.causes)
-            places = {name: folder.output(name, plan.path(each.file)) for name, each in plan.outputs.items()}
-            environment |= {f"COMITY_OUTPUT_{name.upper()}": str(place) for name, place in places.items()}
-            starts = self._begin(form, answer, permitted)
-            began = time.monotonic()
-            report.status = self._work(environment | self._words(answer, permitted))
-            if report.status != 0:
-                return report
-            duration_ms = int((time.monotonic() - began) * 1_000)
-            same = measure_process(plan.command, Path(plan.folder), plan.code).digest == measured.digest
-            for name, place in places.items():
-                work = _Output(self.client, answer.intent, plan.outputs[name], plan.path(plan.outputs[name].file))
-                if name not in permitted:
-                    work.put_plain(place, report.outputs[name])
-                    continue
-                work.settle(place, permitted[name], starts[name], duration_ms, report.outputs[name], same=same)
-        return report
 
     def _form(self, measured: ProcessMeasurement) -> StepForm:
         plan = self.plan
@@ -182,7 +197,7 @@ class _Process:
                     each.asset,
                     each.partition,
                     list(each.columns) if each.columns is not None else None,
-                    media_type_of(each, dict(MEDIA_TYPES)),
+                    media_type_of(each),
                     reversible=each.versions > 0,
                 )
                 for each in plan.outputs.values()
@@ -288,9 +303,7 @@ class _Process:
 
     def _starts(self, answer: StepAnswer, permitted: Mapping[str, PermittedOutput]) -> dict[str, str]:
         return {
-            name: self.client.start(
-                StartForm(answer.intent, each.asset, each.partition, self.plan.run)
-            ).start
+            name: self.client.start(StartForm(answer.intent, each.asset, each.partition, self.plan.run)).start
             for name, each in permitted.items()
         }
 
@@ -309,12 +322,14 @@ class _Process:
 
 @dataclass(frozen=True, slots=True)
 class _Output:
-    """One output that the process was to stage."""
+    """One output that the process was to stage. `same`: whether the code is still what was asked with."""
 
     client: NodeClient
     intent: str
     planned: PlannedOutput
     file: Path
+    duration_ms: int
+    same: bool
 
     def put_plain(self, place: Path, made: MadeOutput) -> None:
         """Put in place what no policy speaks of: no record says anything of it."""
@@ -323,21 +338,8 @@ class _Output:
             Place(self.file.parent, shared=False).write(self.file, found.data)
             made.became = "ungoverned"
 
-    def settle(
-        self,
-        place: Path,
-        permitted: PermittedOutput,
-        start: str,
-        duration_ms: int,
-        made: MadeOutput,
-        *,
-        same: bool,
-    ) -> None:
-        """Read back what was staged, and promote or discard it.
-
-        Args:
-            same: whether the code is still what was asked with.
-        """
+    def settle(self, place: Path, permitted: PermittedOutput, start: str, made: MadeOutput) -> None:
+        """Read back what was staged, and promote or discard it."""
         storage = storage_of(self.planned, self.file)
         slot = Slot(tuple(self.planned.asset.split("/")), self.planned.partition)
         if not os.path.lexists(place):
@@ -346,7 +348,7 @@ class _Output:
         staged = storage.stage(slot, storage.adopt(WrittenFile(place)))
         try:
             measured = storage.verify(staged, permitted)
-            if not same:
+            if not self.same:
                 message = "files of the code were changed while it ran"
                 raise UnwritableError(TermForm("context_drifted", message=message))
         except UnwritableError as exc:
@@ -364,7 +366,7 @@ class _Output:
             partition=permitted.partition,
             rows=measured.rows,
             columns=list(measured.columns),
-            duration_ms=duration_ms,
+            duration_ms=self.duration_ms,
         )
         try:
             answer = self.client.actuate(form)
@@ -429,7 +431,7 @@ def _is(whole: str, named: str) -> bool:
 
 
 def _refused(report: ProcessReport, causes: list[TermForm]) -> ProcessReport:
-    """A report of a process that is not started, though the others permitted something."""
+    """A report of a process that is not started though something was permitted: the causes are this machine's own."""
     report.outcome = "refuse"
-    report.causes = [*report.causes, *causes]
+    report.causes = causes
     return report

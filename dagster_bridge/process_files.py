@@ -18,7 +18,7 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -37,7 +37,7 @@ from comity.dagster_bridge.files import (
 from comity.dagster_bridge.files_storage import FilesStorage, StagedFile
 from comity.dagster_bridge.process_plan import VERSIONS_MAX, PlannedInput, PlannedOutput
 from comity.dagster_bridge.storage import Measured, Slot
-from comity.dagster_bridge.table_formats import FORMATS, UnwritableError
+from comity.dagster_bridge.table_formats import FORMATS, MEDIA_TYPES, UnwritableError
 from comity.node.client import NodeClient, PermittedOutput, ReadAnswer, ReadForm, TermForm
 
 _WORK: Final = "work-"
@@ -88,9 +88,7 @@ def require_whole(permitted: PermittedOutput) -> None:
         UnwritableError: something is.
     """
     if permitted.mode != "execute" or permitted.obligations or permitted.columns or not permitted.all_columns:
-        message = (
-            f"{permitted.asset} may be made only in part, or as a table: bytes that are no table cannot be held to it"
-        )
+        message = f"{permitted.asset} may be made only in part, or as a table: no bytes but a table's can be held to it"
         raise UnwritableError(
             TermForm("restriction_not_enforceable", {"asset": permitted.asset}, message=message)
         )
@@ -146,7 +144,9 @@ def finish_recorded(client: NodeClient, asset: str, partition: str, file: Path) 
             place.finish(file)
 
 
-def read_input(client: NodeClient, intent: str, read: PlannedInput, file: Path, *, verified: bool) -> ReadInput:
+def read_input(
+    client: NodeClient, intent: str, read: PlannedInput, file: Path, *, verified: bool
+) -> ReadInput:
     """Read an input once, and have those bytes verified.
 
     Args:
@@ -273,6 +273,7 @@ def sidecar_bytes(sidecar: str) -> bytes:
         raise FileError(f"the node's sidecar is not base64: {exc}") from exc
 
 
-def media_type_of(output: PlannedOutput, known: Mapping[str, str]) -> str:
+def media_type_of(output: PlannedOutput) -> str:
     """What the intent says that an output will be."""
-    return output.media_type or known.get(output.format, "")
+    form = FORMATS.get(output.format)
+    return output.media_type or (MEDIA_TYPES[form] if form is not None else "")

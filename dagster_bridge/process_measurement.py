@@ -1,5 +1,7 @@
-"""What is measured of a process before it is asked for: its command, the files that it names as its code, and, where
-it is a Python of this very environment, the distributions that it can import. The encoding: docs/spec/evidence.md.
+"""What is measured of a process before it is asked for: its command, and the files that are named as its code.
+
+Where it is a Python of this very environment, so are the distributions that it can import. The encoding:
+docs/spec/evidence.md.
 """
 
 from __future__ import annotations

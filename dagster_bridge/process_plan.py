@@ -1,4 +1,4 @@
-"""What a process outside of any orchestrator is to make, from what, and by which command: the words of its intent file."""
+"""What a process without an orchestrator is to make, from what, by which command: the words of its intent file."""
 
 from __future__ import annotations
 
@@ -116,7 +116,9 @@ def read_plan(values: Mapping[str, Any], source: str) -> ProcessPlan:
             raise ConfigError(f"{source}: outputs.{name}.file: another output is this file, too")
         files.add(path)
         if output.format == "file" and (not output.media_type or output.columns is not None):
-            raise ConfigError(f"{source}: outputs.{name}: a format of `file` needs a media_type, and has no columns")
+            raise ConfigError(
+                f"{source}: outputs.{name}: a format of `file` needs a media_type, and has no columns"
+            )
     for name, read in plan.inputs.items():
         _require_file_name(plan.path(read.file), f"{source}: inputs.{name}.file")
     for text in plan.code:

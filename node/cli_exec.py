@@ -28,7 +28,7 @@ Process: TypeAlias = Callable[[Mapping[str, Any], str, Callable[[str], None]], d
 _EPILOG: Final = (
     "[bold]Examples[/bold]\n\n"
     "[cyan]comity exec --intent release.toml -- Rscript release.R[/cyan]\n\n"
-    "[cyan]comity exec --intent release.toml --wait 600 --json -- ./release.sh --all[/cyan]\n\n"
+    "[cyan]comity exec --intent release.toml --wait 600 --json -- ./release.sh all[/cyan]\n\n"
     "[bold]Exit status:[/bold] the command's own, once it was started, and 128 and the number of the signal that ended"
     f" it; 1 also where what it made is not promoted; {DEFERRED} not decided yet."
     f" {STATUSES.replace('[bold]Exit status:[/bold] ', 'Before the command starts: ')}"
@@ -42,11 +42,12 @@ def register(root: typer.Typer) -> None:
 
 @reported
 def exec_process(
-    command: Annotated[
-        list[str], typer.Argument(metavar="COMMAND", help="The command, and its arguments.")
-    ],
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="The command, and its arguments.")],
     intent: Annotated[
-        Path, typer.Option("--intent", metavar="FILE", help="What is made, from what, and what for (docs/exec.md).")
+        Path,
+        typer.Option(
+            "--intent", metavar="FILE", help="What is made, from what, and what for (docs/exec.md)."
+        ),
     ],
     wait: Annotated[
         int,
@@ -60,7 +61,8 @@ def exec_process(
     run: Annotated[
         str,
         typer.Option(
-            metavar="ID", help="The run that this is; one that was deferred goes on under its intent. Else a new one."
+            metavar="ID",
+            help="The run that this is; one that was deferred goes on under its intent. Else a new one.",
         ),
     ] = "",
     credential: Annotated[
@@ -149,7 +151,9 @@ def _process() -> Process:
     missing = sorted(name for name in PACKAGES if find_spec(name) is None)
     if not found or missing:
         what = missing[0] if missing else "what keeps files"
-        raise ConfigError(f"this needs the packages that read tables ({what} is missing): pip install 'comity[dagster]'")
+        raise ConfigError(
+            f"this needs the packages that read tables ({what} is missing): pip install 'comity[dagster]'"
+        )
     process: Process = found[0].load()
     return process
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-
 import hashlib
 import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +28,12 @@ COLUMNS = ["time", "sex"]
 
 
 @pytest.fixture
-def bench(node: FakeNode, tmp_path: Path) -> Iterator[Bench]:
+def bench(node: FakeNode, tmp_path: Path) -> Bench:
     (node.home / "node.toml").write_text("")
     node.otherwise = execute
     bench = Bench(tmp_path, node.home)
     vouch(node, bench.patients, "patients")
-    yield bench
+    return bench
 
 
 def vouch(node: FakeNode, file: Path, asset: str) -> None:
@@ -82,7 +81,9 @@ def test_the_start_is_recorded_before_the_command_runs(node: FakeNode, bench: Be
     assert "released: not made" in done.errors
 
 
-def test_what_breaks_its_restriction_is_discarded_and_what_was_there_stays(node: FakeNode, bench: Bench) -> None:
+def test_what_breaks_its_restriction_is_discarded_and_what_was_there_stays(
+    node: FakeNode, bench: Bench
+) -> None:
     assert bench.run().status == 0
     before = bench.released.read_bytes()
     node.otherwise = restricted(["time"])
@@ -145,22 +146,22 @@ def test_bytes_that_are_no_table_are_made_whole_or_not_at_all(node: FakeNode, be
     assert len(node.said("/v1/starts", object)) == 1
 
 
-def test_without_a_policy_the_files_are_put_in_place_and_no_record_is_made(node: FakeNode, bench: Bench) -> None:
+def test_without_a_policy_the_files_are_put_in_place_and_no_record_is_made(
+    node: FakeNode, bench: Bench
+) -> None:
     node.otherwise = ungoverned
     sidecar_of(bench.patients).unlink()
     node.ledger.clear()
     done = bench.run("--json")
     # A node that does not say which inputs are governed has all of them verified.
     assert (done.status, done.json["causes"][0]["code"]) == (1, "lineage_missing")
-    node.otherwise = lambda form: msg_ungoverned(form)
+    node.otherwise = nothing_governed
     done = bench.run("--json")
     assert done.json["outputs"]["released"]["became"] == "ungoverned"
     assert (bench.released.read_text(), node.actuations) == (PATIENTS, [])
 
 
-def msg_ungoverned(form: Any) -> Any:
-    from dataclasses import replace
-
+def nothing_governed(form: Any) -> Any:
     return replace(ungoverned(form), governed_inputs=[])
 
 
@@ -176,7 +177,9 @@ def test_what_is_refused_is_not_started_and_says_why(node: FakeNode, bench: Benc
     assert node.said("/v1/starts", object) == []
 
 
-def test_what_is_deferred_says_how_to_go_on_and_goes_on_under_the_same_run(node: FakeNode, bench: Bench) -> None:
+def test_what_is_deferred_says_how_to_go_on_and_goes_on_under_the_same_run(
+    node: FakeNode, bench: Bench
+) -> None:
     node.otherwise = deferred
     done = bench.run("--run", "night-7")
     assert done.status == 75
@@ -229,7 +232,9 @@ def test_a_command_that_fails_makes_nothing_and_its_status_is_carried_through(
 def test_what_is_staged_is_a_file_and_no_way_to_another(node: FakeNode, bench: Bench, planted: str) -> None:
     secret = bench.folder / "secret.csv"
     secret.write_text(PATIENTS)
-    made = {"link": f"os.symlink({str(secret)!r}, p)", "folder": "os.mkdir(p)", "pipe": "os.mkfifo(p)"}[planted]
+    made = {"link": f"os.symlink({str(secret)!r}, p)", "folder": "os.mkdir(p)", "pipe": "os.mkfifo(p)"}[
+        planted
+    ]
     bench.work.write_text(f"import os\np = os.environ['COMITY_OUTPUT_RELEASED']\n{made}\n")
     done = bench.run()
     assert done.status == 1
@@ -294,7 +299,9 @@ def test_a_command_that_a_signal_ended_is_told_as_a_shell_does(node: FakeNode, b
 # Killed
 
 
-@pytest.mark.parametrize("when", ["asked", "read", "started", "working", "before the record", "after the record"])
+@pytest.mark.parametrize(
+    "when", ["asked", "read", "started", "working", "before the record", "after the record"]
+)
 def test_whoever_is_killed_leaves_the_old_version_or_the_new_one_as_the_record_says(
     node: FakeNode, bench: Bench, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
@@ -361,7 +368,7 @@ def test_the_work_folder_of_a_process_that_lives_is_left_alone(node: FakeNode, b
     other = bench.folder / "other.py"
     other.write_text(bench.work.read_text().partition("input()\n")[2])
     assert bench.run(command=(sys.executable, other)).status == 0
-    output, errors = slow.communicate("go\n", timeout=60)
+    _, errors = slow.communicate("go\n", timeout=60)
     assert slow.returncode == 0, errors
 
 
@@ -448,9 +455,15 @@ OUTPUT = st.fixed_dictionaries(
 )
 
 
-@given(st.dictionaries(KEYS, VALUES) | st.fixed_dictionaries(
-    {"step": st.text(min_size=1, max_size=20), "outputs": st.dictionaries(st.text(max_size=8) | st.just("a"), OUTPUT)}
-))
+@given(
+    st.dictionaries(KEYS, VALUES)
+    | st.fixed_dictionaries(
+        {
+            "step": st.text(min_size=1, max_size=20),
+            "outputs": st.dictionaries(st.text(max_size=8) | st.just("a"), OUTPUT),
+        }
+    )
+)
 def test_a_hostile_plan_is_a_plan_or_an_error_of_ours(values: dict[str, Any]) -> None:
     try:
         plan = read_plan(values | GIVEN, "intent.toml")
@@ -462,7 +475,10 @@ def test_a_hostile_plan_is_a_plan_or_an_error_of_ours(values: dict[str, Any]) ->
         assert "\0" not in str(path)
 
 
-@given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: (INTENT + text).encode("utf-8", "replace")))
+@given(
+    st.binary(max_size=200)
+    | st.text(max_size=200).map(lambda text: (INTENT + text).encode("utf-8", "replace"))
+)
 def test_hostile_bytes_are_a_plan_or_an_error_of_ours(data: bytes) -> None:
     try:
         values = toml_document(data, 262_144, "intent.toml").values
