@@ -24,7 +24,8 @@ from comity.dagster_bridge.dagster_internals import (
     current_step,
     gate_of,
 )
-from comity.dagster_bridge.declared import Declared, declared_of
+from comity.dagster_bridge.declarations import declared_of
+from comity.dagster_bridge.declared import Declared
 from comity.dagster_bridge.failures import (
     GovernanceFailure,
     Metadata,

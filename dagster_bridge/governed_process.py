@@ -21,6 +21,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
+from comity.dagster_bridge.declared import NOTHING
 from comity.dagster_bridge.files import Place, read_file
 from comity.dagster_bridge.process_files import (
     InputRefusedError,
@@ -47,6 +48,7 @@ from comity.node.client import (
     NotPermittedError,
     OutputForm,
     PermittedOutput,
+    StartAnswer,
     StartForm,
     StepAnswer,
     StepForm,
@@ -289,7 +291,7 @@ class _Process:
 
     def _begin(
         self, form: StepForm, answer: StepAnswer, permitted: Mapping[str, PermittedOutput]
-    ) -> dict[str, str]:
+    ) -> dict[str, StartAnswer]:
         """Record the start of each output. A permit that lapsed meanwhile is asked for again, once."""
         try:
             return self._starts(answer, permitted)
@@ -301,9 +303,9 @@ class _Process:
                 raise
         return self._starts(again, permitted)
 
-    def _starts(self, answer: StepAnswer, permitted: Mapping[str, PermittedOutput]) -> dict[str, str]:
+    def _starts(self, answer: StepAnswer, permitted: Mapping[str, PermittedOutput]) -> dict[str, StartAnswer]:
         return {
-            name: self.client.start(StartForm(answer.intent, each.asset, each.partition, self.plan.run)).start
+            name: self.client.start(StartForm(answer.intent, each.asset, each.partition, self.plan.run))
             for name, each in permitted.items()
         }
 
@@ -338,16 +340,20 @@ class _Output:
             Place(self.file.parent, shared=False).write(self.file, found.data)
             made.became = "ungoverned"
 
-    def settle(self, place: Path, permitted: PermittedOutput, start: str, made: MadeOutput) -> None:
+    def settle(self, place: Path, permitted: PermittedOutput, begun: StartAnswer, made: MadeOutput) -> None:
         """Read back what was staged, and promote or discard it."""
+        start = begun.start
         storage = storage_of(self.planned, self.file)
         slot = Slot(tuple(self.planned.asset.split("/")), self.planned.partition)
         if not os.path.lexists(place):
             made.causes.append(TermForm("file_missing", {"asset": permitted.asset}))
             return
+        if begun.put_back:
+            # The version that stands is the one before the new one, whatever was in its place since.
+            storage.put_back(slot, begun.put_back)
         staged = storage.stage(slot, storage.adopt(WrittenFile(place)))
         try:
-            measured = storage.verify(staged, permitted)
+            measured = storage.verify(staged, permitted, NOTHING)
             if not self.same:
                 message = "files of the code were changed while it ran"
                 raise UnwritableError(TermForm("context_drifted", message=message))

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from comity.dagster_bridge.declared import Declared
 from comity.dagster_bridge.files import (
     NEXT_FOLDER,
     NEXT_MAX,
@@ -68,7 +69,8 @@ class NamedBytes(FilesStorage):
         del slot
         return self.file
 
-    def verify(self, staged: StagedFile, permitted: PermittedOutput) -> Measured:
+    def verify(self, staged: StagedFile, permitted: PermittedOutput, declared: Declared) -> Measured:
+        del declared  # of bytes that are no table nothing is declared
         found = read_file(staged.beside)
         if found is None or found.data != staged.prepared.data:
             raise UnwritableError(
@@ -160,6 +162,9 @@ def read_input(
     if verified and not read.partners:
         finish_recorded(client, read.asset, read.partition, file)
     data, answer = _asked(client, intent, read, file) if verified else (_bytes_of(file), None)
+    if answer is not None and answer.put_back and not read.partners:
+        # The node's organization has rolled back what lies there. The version before may be kept.
+        Place(file.parent, shared=False, versions=VERSIONS_MAX).put_back(file, answer.put_back)
     if answer is not None and not answer.admitted:
         # Its writer may have been putting file and sidecar in place, one after the other.
         data, answer = _asked(client, intent, read, file)

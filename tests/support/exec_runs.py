@@ -55,7 +55,7 @@ class Bench:
         self.folder = folder
         self.home = home
         self.own = folder / "own"
-        self.own.mkdir()
+        self.own.mkdir(parents=True)
         self.intent = folder / "release.toml"
         self.intent.write_text(INTENT)
         self.work = folder / "work.py"
