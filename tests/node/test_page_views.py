@@ -75,18 +75,20 @@ async def test_hostile_names_are_text(place: Path, at: Browsers) -> None:
             await enter(screen, north)
             await officer(screen, north, place)
 
-            def look(page: Page, view: str) -> str:
+            def look(page: Page, view: str, title: str) -> str:
                 page.evaluate("hash => { location.hash = hash }", view)
+                # All views say the name: the title is of the view that is shown.
+                page.wait_for_function("title => document.title === title", arg=title)
                 page.locator(f"text={HOSTILE[:20]}").first.wait_for()
                 assert page.locator("main img, main script").count() == 0
                 return page.locator("main").inner_text()
 
-            for view in ("#/waiting", f"#/intent/{asked.intent}", f"#/why/{asked.intent}"):
-                said = await screen.do(partial(look, view=view))
+            views = ("#/waiting", f"#/intent/{asked.intent}", f"#/why/{asked.intent}")
+            for view, title in zip(views, ("Waiting", "Intent", "Why"), strict=True):
+                said = await screen.do(partial(look, view=view, title=f"{title} - Comity"))
                 assert HOSTILE in said
                 assert hidden not in said
                 assert r"a\u{200d}b\u{3164}" in said
-            assert await screen.do(lambda page: page.title()) == "Why - Comity"
             assert screen.errors == []
 
 

@@ -15,6 +15,7 @@ from houses import environment
 COMMAND_S = 180.0
 """One command; a Dagster run is the longest."""
 READY_S = 90.0
+ENDS_S = 30.0
 STARTS = {"comity node start": "is ready", "dagster dev": "Serving dagster-webserver"}
 """What stays in the foreground, and what it says when it is ready: whoever types it leaves that terminal to it."""
 
@@ -99,12 +100,20 @@ class Terminal:
         return ["bash", "-c", "\n".join(["set -eu", *self.exported, typed])]
 
     def close(self) -> None:
-        """End the nodes as Ctrl-C does."""
+        """End the nodes as Ctrl-C does.
+
+        `dagster dev` gives each of its processes a minute to end: what of it is left after `ENDS_S` is ended hard.
+        """
         for node in self.nodes:
             if node.poll() is None:
                 os.killpg(node.pid, signal.SIGINT)
         for node in self.nodes:
-            node.wait(30)
+            try:
+                node.wait(ENDS_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(node.pid, signal.SIGKILL)
+                node.wait(ENDS_S)
+                assert "exec dagster " in node.args[-1], "it does not end as Ctrl-C asks"
         for listener in self.listeners:
             listener.join(30)
 
