@@ -113,7 +113,7 @@ class Terminal:
             except subprocess.TimeoutExpired:
                 os.killpg(node.pid, signal.SIGKILL)
                 node.wait(ENDS_S)
-                assert "exec dagster " in node.args[-1], "it does not end as Ctrl-C asks"
+                assert "exec dagster " in str(node.args), "it does not end as Ctrl-C asks"
         for listener in self.listeners:
             listener.join(30)
 
