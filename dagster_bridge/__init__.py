@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from comity.dagster_bridge.files_io_manager import GovernedFilesIOManager
     from comity.dagster_bridge.governed_definitions import govern
     from comity.dagster_bridge.launcher import GovernedRunLauncher
+    from comity.dagster_bridge.partner_versions import partner_sensor
     from comity.dagster_bridge.partners import partner_assets
     from comity.dagster_bridge.requester import Requester, TicketFacts
     from comity.dagster_bridge.storage import WrittenFile
@@ -47,6 +48,7 @@ __all__ = [
     "WrittenFile",
     "govern",
     "partner_assets",
+    "partner_sensor",
 ]
 
 _MODULES: Final = {
@@ -65,6 +67,7 @@ _MODULES: Final = {
     "WrittenFile": "storage",
     "govern": "governed_definitions",
     "partner_assets": "partners",
+    "partner_sensor": "partner_versions",
 }
 
 

@@ -72,19 +72,12 @@ def partner_assets(
         ConfigError: no node is named.
         NodeError: the node gives no answer, and has given none before.
     """
-    named = home if home is not None else os.environ.get(HOME_VARIABLE)
-    place = Path(named) if named else None
-    if client is None:
-        if place is None:
-            raise ConfigError(f"no node is named: set {HOME_VARIABLE}, or give partner_assets(home=...)")
-        client = NodeClient.of_home(place)
+    client, place = client_and_home(home, client)
     # A wrong name of a group is the caller's, and is said before anything of a partner is looked at.
     dg.AssetSpec("named", group_name=group_name)
     published = _published(Path(exchange)) if exchange is not None else None
     try:
-        assets = client.partner_assets()
-        if published is not None and _show(client, place, published, assets):
-            assets = client.partner_assets()
+        assets = _known(client, place, published)
     except NodeUnreachableError:
         cached = _read_cache(place)
         if cached is None:
@@ -92,16 +85,62 @@ def partner_assets(
         assets = cached
     else:
         _write_cache(place, assets)
-    if published is None:
-        assets = [replace(row, columns=[]) for row in assets]
-    else:
-        assets = [row for row in assets if (row.asset, row.partition) in published]
-    ordered = sorted(assets, key=lambda each: (each.asset, each.partition))
+    shown = (
+        [replace(row, columns=[]) for row in assets] if published is None else _lying_there(assets, published)
+    )
+    ordered = sorted(shown, key=lambda each: (each.asset, each.partition))
     specs = (
         _spec_if_possible(asset, list(rows), group_name, io_manager_key)
         for asset, rows in groupby(ordered, key=lambda each: each.asset)
     )
     return [spec for spec in specs if spec is not None]
+
+
+def newest_of_partners(
+    client: NodeClient, home: Path | None, exchange: Path | str | None = None
+) -> list[PartnerAsset]:
+    """The newest version of each partition of partners' assets, as the node knows them now.
+
+    Args:
+        exchange: the directory shared with partners: then only what is published there, with its records.
+
+    Raises:
+        NodeError: the node gives no answer.
+    """
+    published = _published(Path(exchange)) if exchange is not None else None
+    assets = _known(client, home, published)
+    return assets if published is None else _lying_there(assets, published)
+
+
+def client_and_home(home: Path | str | None, client: NodeClient | None) -> tuple[NodeClient, Path | None]:
+    """The client that is asked, and the home of its node where that is known.
+
+    Raises:
+        ConfigError: no node is named.
+    """
+    named = home if home is not None else os.environ.get(HOME_VARIABLE)
+    place = Path(named) if named else None
+    if client is not None:
+        return client, place
+    if place is None:
+        raise ConfigError(f"no node is named: set {HOME_VARIABLE}, or give home=...")
+    return NodeClient.of_home(place), place
+
+
+def _known(
+    client: NodeClient, home: Path | None, published: Mapping[tuple[str, str], Path] | None
+) -> list[PartnerAsset]:
+    """What the node knows, after it was shown what of the published it did not."""
+    assets = client.partner_assets()
+    if published is not None and _show(client, home, published, assets):
+        assets = client.partner_assets()
+    return assets
+
+
+def _lying_there(
+    assets: Iterable[PartnerAsset], published: Mapping[tuple[str, str], Path]
+) -> list[PartnerAsset]:
+    return [row for row in assets if (row.asset, row.partition) in published]
 
 
 def _published(exchange: Path) -> dict[tuple[str, str], Path]:
