@@ -46,9 +46,8 @@ class Watch:
     """A sensor that is looked at again and again, with the cursor that it left."""
 
     def __init__(self, node: FakeNode, **options: Any) -> None:
-        self.sensor = partner_sensor(
-            "pooling", **{"watch": [NORTH, SOUTH], "target": [pooled], "home": node.home, **options}
-        )
+        given: dict[str, Any] = {"watch": [NORTH, SOUTH], "target": [pooled], "home": node.home} | options
+        self.sensor = partner_sensor("pooling", **given)
         self.cursor: str | None = None
 
     def look(self) -> list[dg.RunRequest]:
