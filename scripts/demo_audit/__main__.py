@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from comity.node.visible import visible
 from comity.protocol.errors import ComityError
-from demo_audit import claims_faults, claims_work
+from demo_audit import claims_faults, claims_launch, claims_work, claims_wrong
 from demo_audit.evidence import Evidence, read_evidence
 from demo_audit.findings import Finding
 
@@ -44,11 +44,40 @@ CLAIMS: Final[Mapping[str, Claim]] = MappingProxyType(
                 "registries, and what the stores list as withheld"
             ),
         ),
+        "launched_by_daemon": (
+            claims_launch.launched_by_daemon,
+            (
+                "Clinic North's event log, which says when the run was enqueued and began; intents, permit, starts, "
+                "ticket and credential in its store, and the steward's public key"
+            ),
+        ),
+        "ticket_required": (
+            claims_launch.ticket_required,
+            "Clinic North's event log, the refusal and each vote of it, and what was permitted with a ticket",
+        ),
+        "second_run_refused": (
+            claims_launch.second_run_refused,
+            "Clinic North's event log with the ticket in the run's tags, and what all four stores hold of that run",
+        ),
+        "staged_write_discarded": (
+            claims_wrong.staged_write_discarded,
+            (
+                "Clinic South's event log; permit, start, what was staged and what was found in it in its store; and "
+                "the file in the exchange"
+            ),
+        ),
+        "held_run_released": (
+            claims_launch.held_run_released,
+            (
+                "the institute's event log, which says when the run was enqueued and began; asks, votes, approval and "
+                "permit in the stores"
+            ),
+        ),
         "deferred_then_executed": (
             claims_work.deferred_then_executed,
             (
-                "the institute's event log, the ask, the approval and the officer's credential in its store, and where "
-                "the key lies that signed"
+                "the asks, their votes, the approval and the officer's credential in the stores, and where the key "
+                "does not lie that signed"
             ),
         ),
         "curves_equal": (
@@ -112,6 +141,17 @@ CLAIMS: Final[Mapping[str, Claim]] = MappingProxyType(
         "held_then_executed": (
             claims_faults.held_then_executed,
             "the institute's event log, the votes on the ask in all four stores, and the later permit of the intent",
+        ),
+        "rolled_back": (
+            claims_wrong.rolled_back,
+            (
+                "what Clinic South found and took back, in all four stores; the file in the exchange, and its event "
+                "log of what was read since"
+            ),
+        ),
+        "descendant_marked": (
+            claims_wrong.descendant_marked,
+            "what the institute made from that version, and the marks of it in its store",
         ),
     }
 )

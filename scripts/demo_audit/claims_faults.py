@@ -246,6 +246,13 @@ def _permitted_since(store: Store, credential: bytes, at: int) -> list[AnyRecord
     ]
 
 
+def _governed_until(store: Store, t: int) -> frozenset[bytes]:
+    """The records of the governance logs that were signed until a time, and the epochs."""
+    return frozenset(
+        i for i in store.governance if (found := store.records.get(i)) is None or found.header.at <= t
+    )
+
+
 def caught_up(evidence: Evidence) -> Finding:
     board = evidence.store(evidence.cast.board)
     own = _own_votes(board)
@@ -270,7 +277,8 @@ def caught_up(evidence: Evidence) -> Finding:
             for vote in evidence.votes_on(ask.id).values()
             if revocation.id in vote.body.adverse
         ]
-        held = {store.governance for store in evidence.stores.values()}
+        # What is published later says nothing of what it had missed.
+        held = {_governed_until(store, t_back) for store in evidence.stores.values()}
         seen = {
             "the others decided while it was away": any(ask.id in decided for ask in missed),
             "and knew what it did not": bool(named),

@@ -19,6 +19,7 @@ from comity.protocol.bundle import decode_bundle
 from comity.protocol.errors import DecodeError, VerificationError
 from comity.protocol.outcome import Mode
 from demo_audit.artefacts import AuditError, files_below, read_file, unlinked
+from demo_audit.claims_launch import approval_of, deferred_at_first
 from demo_audit.event_logs import LoggedRun
 from demo_audit.evidence import (
     BUNDLE,
@@ -29,12 +30,12 @@ from demo_audit.evidence import (
     failed_with,
     inputs_of,
     keys_below,
-    later_under,
     made_by,
     made_in,
     made_nothing,
     permits_of,
     sound_refusal,
+    taken_back,
 )
 from demo_audit.findings import Finding, any_of, together
 from demo_audit.stores import AnyRecord
@@ -144,7 +145,10 @@ def restricted(evidence: Evidence) -> Finding:
         all_made = made_by(store, evidence.runs(clinic, "release"), "released")
         if not all_made:
             raise AuditError(f"{clinic.title} has no run that made released")
-        newest = all_made[-1]
+        standing = [made for made in all_made if not taken_back(store, made.actuation)]
+        if not standing:
+            raise AuditError(f"{clinic.title} has taken back all that it made of released")
+        newest = standing[-1]
         path = evidence.cast.exchange / clinic.member / "released.parquet"
         table, registry = _table(path, newest), _registry(clinic)
         expected = released_directly(registry).reset_index(drop=True)
@@ -171,37 +175,27 @@ def _slot(made: Made) -> tuple[bytes, str]:
 def deferred_then_executed(evidence: Evidence) -> Finding:
     cast, store = evidence.cast, evidence.requester
 
-    def look(found: tuple[LoggedRun, AnyRecord]) -> Finding:
-        run, intent = found
-        made = later_under(evidence, run, "pooled")
-        approvals = [
-            record
-            for i in made.ask.body.relied
-            if (record := store.records.get(i)) is not None
-            and (record.header.kind, record.header.outcome) == ("observation", "approved")
-            and intent.id in record.header.subject
-        ]
-        if not approvals:
-            raise AuditError("the ask of the permit relies on no genuine approval of the intent")
-        approval = approvals[0]
+    def look(made: Made) -> Finding:
+        approval = approval_of(evidence, made)
         credential = store.find(approval.authority or b"", "credential")
         seen = {
-            "the first run made nothing": made_nothing(run),
-            "the same intent": made.intent.id == intent.id,
+            "every vote on what was asked first defers it": deferred_at_first(evidence, made),
             "no permit before the approval": all(
-                permit.body.t >= approval.header.at for permit in permits_of(store, intent.id)
+                permit.body.t >= approval.header.at for permit in permits_of(store, made.intent.id)
             ),
             "approved by another organization": approval.member == cast.officer.organization.member,
             "by its officer": credential.body.subject == cast.officer.spiffe
             and OFFICER_CLASS in credential.body.classes
             and "approve" in credential.body.actions,
-            "by a key that lies there": approval.header.key in keys_below(cast.officer.place),
-            "and not at the requester's": approval.header.key not in keys_below(cast.institute.place),
+            # It lies with the officer, or in the officer's browser.
+            "by a key that lies at no organization's": not any(
+                approval.header.key in keys_below(each.place) for each in cast.organizations
+            ),
         }
         records = {"approval": approval.id.hex(), **made.records("pooled")}
-        return Finding(seen, records, {"deferred": run.id, "executed": made.run.id})
+        return Finding(seen, records, {"executed": made.run.id})
 
-    return any_of(failed_with(evidence, "make_pooled", "defer", "comity/needs", "approval"), look)
+    return any_of(made_by(store, evidence.runs(cast.institute, "make_pooled"), "pooled"), look)
 
 
 def _survival(evidence: Evidence) -> list[Made]:

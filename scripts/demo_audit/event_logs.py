@@ -87,7 +87,11 @@ def _runs(instance: dg.DagsterInstance) -> tuple[LoggedRun, ...]:
         failed = {
             step: {**each, "metadata": _formed(each["metadata"])} for step, each in said["failed"].items()
         }
-        found.append(LoggedRun(said["run"], said["job"], said["status"], made, failed, at))
+        found.append(
+            LoggedRun(
+                said["run"], said["job"], said["status"], made, failed, said["tags"], said["events"], at
+            )
+        )
     return tuple(found)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from comity.attestation.lineage import actuation_problem, claim_for
 from comity.attestation.roots import Roots, parse_roots
 from comity.attestation.signing import key_id
-from comity.attestation.tally import refusal_problem
+from comity.attestation.tally import permit_problem, refusal_problem
 from comity.node.keystore import companion, load_public
 from comity.protocol.execution import Actuation, Claim, Intent, Permit
 from comity.protocol.identifiers import DIGEST_BYTES
@@ -241,6 +241,40 @@ def keys_below(folder: Path) -> set[bytes]:
         AuditError, ConfigError: they cannot be read.
     """
     return {key_id(load_public(companion(path))) for path in files_below(folder) if path.suffix == ".pem"}
+
+
+def claim_of(store: Store, permit: AnyRecord, intent: AnyRecord, wrote: AnyRecord) -> Claim:
+    """The claim of a sound permit for something that was written, whatever is in it.
+
+    Raises:
+        AuditError: the permit is none for it.
+    """
+    epoch = store.epochs.get(permit.body.epoch)
+    problem = "epoch_unknown"
+    if epoch is not None:
+        found = permit_problem(permit, intent, store.records, epoch)
+        problem = found.cause.code if found is not None else ""
+    claim = claim_for(permit.body, intent.body, wrote.body)
+    if problem or claim is None or wrote.member != intent.member:
+        raise AuditError(
+            f"{wrote.body.asset} was written under no sound permit: {problem or 'not_permitted'}"
+        )
+    return claim
+
+
+def taken_back(store: Store, version: AnyRecord) -> list[AnyRecord]:
+    """The records by which the maker of a version has taken it back."""
+    return [
+        record
+        for record in store.about(version.id, "actuation")
+        if record.header.outcome in ("rolled_back", "quarantined") and record.member == version.member
+    ]
+
+
+def tickets_of(store: Store, ask: AnyRecord) -> list[AnyRecord]:
+    """The launch tickets that an ask relies on."""
+    relied = (store.records.get(i) for i in ask.body.relied)
+    return [record for record in relied if record is not None and record.header.kind == "launch_ticket"]
 
 
 def permits_of(store: Store, intent: bytes) -> list[AnyRecord]:

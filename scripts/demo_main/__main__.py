@@ -1,6 +1,6 @@
 """From the command line to the demo's last line.
 
-scripts/demo [--json] [--keep DIR] [--serve]
+scripts/demo [--json] [--keep DIR] [--serve] [--no-browser]
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ from types import FrameType
 from typing import Any, Final
 
 from comity.protocol.errors import ComityError
-from demo_main import phases_absence, phases_faults, phases_work
+from demo_main import phases_absence, phases_faults, phases_launch, phases_work, phases_wrong
 from demo_main.accounts import choose_accounts
 from demo_main.auditing import Audit, audit
 from demo_main.commands import Commands, program
 from demo_main.doors import open_doors
 from demo_main.founding import found
 from demo_main.lineage import read_lineage
+from demo_main.officer import OfficersBrowser, browser_program
 from demo_main.organizations import ACCOUNTS, Cast
 from demo_main.preparing import dagster_import_cpu_s, load_patients, prepare
 from demo_main.processes import DemoError, Interrupted, Supervisor
 from demo_main.serving import serve
 from demo_main.stage import Stage
-from demo_main.story import Story
+from demo_main.story import CLAIMS, Story
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PLACE_BYTES_MAX: Final = 64
@@ -38,6 +39,8 @@ PLACE_BYTES_MAX: Final = 64
 USAGE_STATUS: Final = 2
 INTERRUPTED_STATUS: Final = 130
 PHASES_AFTER: Final = (
+    phases_launch.ask,
+    phases_wrong.discard,
     phases_work.pool,
     phases_work.estimate,
     phases_work.delegate,
@@ -50,6 +53,7 @@ PHASES_AFTER: Final = (
     phases_absence.lose_north,
     phases_absence.lose_two,
     phases_absence.bring_both_back,
+    phases_wrong.find_wrong,
 )
 
 
@@ -66,7 +70,7 @@ def main() -> int:
     problem = ""
     audited = Audit()
     try:
-        outcome = play(place, story, supervisor, hold=arguments.serve)
+        outcome = play(place, story, supervisor, hold=arguments.serve, look=not arguments.no_browser)
     except Interrupted:
         problem = "interrupted"
     except (DemoError, ComityError, OSError) as exc:
@@ -117,6 +121,11 @@ def read_arguments() -> argparse.Namespace:
         action="store_true",
         help="leave the nodes running until Ctrl-C, and say what to look at and to try",
     )
+    parser.add_argument(
+        "--no-browser",
+        action="store_true",
+        help="the officer approves by `comity approve`, also where there is a browser",
+    )
     arguments = parser.parse_args()
     keep: Path | None = arguments.keep
     if keep is not None:
@@ -143,8 +152,13 @@ def _place(keep: Path | None) -> Path:
     return place
 
 
-def play(place: Path, story: Story, supervisor: Supervisor, *, hold: bool) -> dict[str, Any]:
-    """The demo itself. Returns what the summary says beside the claims."""
+def play(place: Path, story: Story, supervisor: Supervisor, *, hold: bool, look: bool) -> dict[str, Any]:
+    """The demo itself. Returns what the summary says beside the claims.
+
+    Args:
+        hold: leave everything running in the end, until somebody interrupts.
+        look: have the officer use a browser, where there is one.
+    """
     seen = open_doors((Path(sys.base_prefix), Path(sys.prefix), ROOT, place))
     accounts = choose_accounts(ACCOUNTS, place)
     cast = Cast.at(place, accounts.by_name)
@@ -155,19 +169,30 @@ def play(place: Path, story: Story, supervisor: Supervisor, *, hold: bool) -> di
         prepare(cast, supervisor)
         patients = load_patients(cast)
     stage = Stage(cast, story, supervisor, Commands(supervisor), {}, {}, patients, results)
-    found(stage)
-    phases_work.release(stage)
-    with ThreadPoolExecutor(1) as pool:
-        # The next phase waits for an approval: there is time to measure.
-        import_cpu = pool.submit(dagster_import_cpu_s, supervisor)
-        for phase in PHASES_AFTER:
-            phase(stage)
-        import_cpu_s = import_cpu.result()
-    stage.look_at_decisions()
-    outcome = _counts(stage) | {"import_dagster_cpu_s": round(import_cpu_s, 2), "accounts": accounts.sentence}
-    if hold:
-        serve(stage, own_view=bool(seen))
-    return outcome
+    try:
+        browser = browser_program() if look else ""
+        stage.browser = OfficersBrowser(browser) if browser else None
+        found(stage)
+        phases_work.release(stage)
+        with ThreadPoolExecutor(1) as pool:
+            # The next phases wait for others: there is time to measure.
+            import_cpu = pool.submit(dagster_import_cpu_s, supervisor)
+            for phase in PHASES_AFTER:
+                phase(stage)
+            import_cpu_s = import_cpu.result()
+        stage.look_at_decisions()
+        outcome = _counts(stage) | {
+            "import_dagster_cpu_s": round(import_cpu_s, 2),
+            "accounts": accounts.sentence,
+        }
+        if hold:
+            serve(stage, own_view=bool(seen))
+        return outcome
+    finally:
+        for service in stage.services.values():
+            service.end()
+        if stage.browser is not None:
+            stage.browser.close()
 
 
 def _counts(stage: Stage) -> dict[str, Any]:
@@ -239,24 +264,10 @@ def summarize(
 
     `bundle` and `roots` are null where the demo has ended before they were made.
     """
-    claimed = (
-        "deferred_then_executed",
-        "decided_with_one_member_down",
-        "live_owner_deferred",
-        "held_then_executed",
-        "caught_up",
-        "revocation_refused",
-        "tampered_input_refused",
-        "replayed_input_refused",
-        "agent_admitted",
-        "agent_refused",
-        "curves_equal",
-        "bundle_verified",
-    )
     files = {"bundle": results / "survival.bundle", "roots": results / "roots.toml"}
     return {
         **outcome,
-        **{name: audited.claims.get(name, False) for name in claimed},
+        **{name: audited.claims.get(name, False) for name in CLAIMS},
         "claims": dict(audited.claims),
         "observed": {
             name: {"holds": held, **story.proofs[name].as_json()} for name, held in story.claims.items()

@@ -13,23 +13,18 @@ import importlib
 import importlib.util
 import json
 import os
-import sqlite3
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import dagster as dg
 
-from comity.protocol.encoding import decode_value
 from demo_main.die_with_parent import end_with
 
 STATUS_FAILED: Final = 1
-WITHHELD_BYTES_MAX: Final = 1_048_576
-"""What a node keeps of the values of one obligation."""
 
 
 def main() -> None:
@@ -84,8 +79,10 @@ def answer(project: Path, request: Mapping[str, Any]) -> Any:
         case "read":
             with dg.DagsterInstance.get() as instance:
                 return read_run(instance, newest_run(instance, request["job"]))
-        case "withheld":
-            return withheld(Path(request["store"]))
+        case "newest":
+            with dg.DagsterInstance.get() as instance:
+                runs = instance.get_runs(dg.RunsFilter(job_name=request["job"]), limit=1)
+                return read_run(instance, runs[0].run_id) if runs else {}
         case unknown:
             raise ValueError(f"nobody here can {unknown}")
 
@@ -132,10 +129,12 @@ def read_run(instance: dg.DagsterInstance, run_id: str) -> dict[str, Any]:
     run = instance.get_run_by_id(run_id)
     made: dict[str, dict[str, Any]] = {}
     failed: dict[str, dict[str, Any]] = {}
+    events: dict[str, float] = {}
     for entry in instance.all_logs(run_id):
         event = entry.dagster_event
         if event is None:
             continue
+        events.setdefault(event.event_type_value, entry.timestamp)
         if event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION:
             materialization = event.step_materialization_data.materialization
             made["/".join(materialization.asset_key.path)] = metadata_values(materialization.metadata)
@@ -153,6 +152,8 @@ def read_run(instance: dg.DagsterInstance, run_id: str) -> dict[str, Any]:
         "status": run.status.value if run is not None else "",
         "made": made,
         "failed": failed,
+        "tags": dict(run.tags) if run is not None else {},
+        "events": events,
     }
 
 
@@ -160,24 +161,6 @@ def metadata_values(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Metadata as plain values; what is not JSON is written as text."""
     values = {key: getattr(entry, "value", entry) for key, entry in metadata.items()}
     return {key: json.loads(json.dumps(value, default=str)) for key, value in values.items()}
-
-
-def withheld(store: Path) -> list[dict[str, Any]]:
-    """What obligations kept out, from the node's own store, where alone it is listed."""
-    with closing(sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True)) as connection:
-        rows = connection.execute(
-            'SELECT asset, obligation, "column", "rows", "values" FROM withheld'
-        ).fetchall()
-    return [
-        {
-            "asset": asset,
-            "obligation": obligation,
-            "column": column,
-            "rows": count,
-            "values": decode_value(values, WITHHELD_BYTES_MAX),
-        }
-        for asset, obligation, column, count, values in rows
-    ]
 
 
 if __name__ == "__main__":

@@ -9,15 +9,19 @@ from __future__ import annotations
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, Final
 
+from comity.node.config import read_config, write_config
 from demo_main.nodes import Node
+from demo_main.orchestrators import Orchestrator
 from demo_main.organizations import Organization, Subject
 from demo_main.preparing import SITE, intrusions
 from demo_main.processes import DemoError
 from demo_main.runs import Worker
 from demo_main.stage import Stage
 
+CONFIG: Final = "node.toml"
 COALITION: Final = "survival study"
 PURPOSE: Final = "survival_study"
 STANDING_DAYS: Final = 30
@@ -29,13 +33,22 @@ def found(stage: Stage) -> None:
     """From empty homes to a coalition of running nodes with credentials, consents and transitions."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         _make_homes(stage, pool)
-        for organization in stage.cast.workers:
+        # Clinic North's Dagster is a service; the two others have a process that makes runs and reads their logs.
+        for organization in (stage.cast.south, stage.cast.institute):
             stage.workers[organization.name] = Worker(stage.supervisor, organization, stage.cast.exchange)
         _found_coalition(stage, pool)
         _start_nodes(stage)
+        start_service(stage, stage.cast.north, _free_ports(1)[0])
         _publish(stage, pool)
         for worker in stage.workers.values():
             worker.wait_until_ready()
+
+
+def start_service(stage: Stage, organization: Organization, port: int = 0) -> None:
+    """Start an organization's Dagster as a service; with a webserver where there is a port for it."""
+    service = Orchestrator(stage.supervisor, organization, stage.cast, port)
+    stage.services[organization.name] = service
+    service.start()
 
 
 def _free_ports(count: int) -> list[int]:
@@ -66,9 +79,12 @@ def _make_homes(stage: Stage, pool: ThreadPoolExecutor) -> None:
         done += [
             pool.submit(stage.commands.comity, subject.account, subject.place, "key", "new", subject.key)
             for subject in cast.subjects
+            # The officer's is made in the browser, where there is one.
+            if stage.browser is None or subject is not cast.officer
         ]
         for each in done:
             each.result()
+        _give_page(cast.officer.organization, _free_ports(1)[0])
         modes = {organization.home.stat().st_mode & 0o777 for organization in cast.organizations}
         seen = {"mode 0700": modes == {0o700}}
         if cast.north.account.uid is not None:
@@ -84,6 +100,13 @@ def _make_homes(stage: Stage, pool: ThreadPoolExecutor) -> None:
                 "is tried where each organization has a user of its own"
             )
         story.claim("homes_private", seen)
+
+
+def _give_page(organization: Organization, port: int) -> None:
+    """Have an organization's node serve the page for people."""
+    config = organization.home / CONFIG
+    write_config(config, replace(read_config(config), page_listen=f"127.0.0.1:{port}"), replace=True)
+    organization.account.give(config, 0o600)
 
 
 def _found_coalition(stage: Stage, pool: ThreadPoolExecutor) -> None:
@@ -153,7 +176,11 @@ def _publish(stage: Stage, pool: ThreadPoolExecutor) -> None:
     cast, story = stage.cast, stage.story
     with story.phase("authority", "Credentials, consents, and what the clinics release"):
         automations = [pool.submit(_issue_automation, stage, each) for each in cast.workers]
+        _make_officers_key(stage)
         people = [
+            *(pool.submit(_issue, stage, each, "--class", "data-steward",
+                          "--asset", f"{each.organization.member}/**", "--purpose", PURPOSE)
+              for each in cast.stewards.values()),
             pool.submit(_issue, stage, cast.officer, "--class", "data-protection-officer", "--action", "approve",
                         "--asset", f"{cast.institute.member}/pooled", "--purpose", PURPOSE),
             pool.submit(_issue, stage, cast.operator, "--class", "analyst", "--class", "analyst/agent",
@@ -190,6 +217,16 @@ def _issue_automation(stage: Stage, organization: Organization) -> None:
         *("credential", "issue", "--subject", "automation/dagster", "--kind", "automation", "--node-key"),
         *("--class", "data-steward", "--purpose", PURPOSE, "--home", organization.home),
     )
+
+
+def _make_officers_key(stage: Stage) -> None:
+    """The officer makes a key in the page of the own clinic's node; its public half is what a file holds."""
+    officer = stage.cast.officer
+    if stage.browser is None:
+        return
+    organization = officer.organization
+    link = stage.comity(organization, "page", "--home", organization.home)["link"]
+    officer.account.file(officer.public, stage.browser.make_key(link).encode())
 
 
 def _issue(stage: Stage, subject: Subject, *more: str) -> None:

@@ -1,7 +1,8 @@
-"""Who takes part: four organizations with a node each, and three people and programs with keys of their own."""
+"""Who takes part: four organizations with a node each, and people and an agent with keys of their own."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -77,13 +78,14 @@ ACCOUNTS: Final = ("north", "south", "institute", "board", "agent", "stranger")
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """Everybody, under one folder."""
+    """Everybody, under one folder. `stewards` by the name of their clinic."""
 
     place: Path
     north: Organization
     south: Organization
     institute: Organization
     board: Organization
+    stewards: Mapping[str, Subject]
     officer: Subject
     operator: Subject
     agent: Subject
@@ -108,6 +110,16 @@ class Cast:
         board = Organization(
             "board", "ethics-board.example", "Ethics Board", place / "board", accounts["board"]
         )
+        stewards = {
+            clinic.name: Subject(
+                path,
+                f"a data steward of {clinic.title}",
+                clinic,
+                place / f"{clinic.name}-steward",
+                clinic.account,
+            )
+            for clinic, path in ((north, "steward/2c90"), (south, "steward/81fe"))
+        }
         officer = Subject(
             "officer/4d11", "the data protection officer", south, place / "south-officer", south.account
         )
@@ -117,7 +129,9 @@ class Cast:
         agent = Subject(
             "agent/trend-finder", "an agent", institute, place / "institute-agent", accounts["agent"]
         )
-        return cls(place, north, south, institute, board, officer, operator, agent, accounts["stranger"])
+        return cls(
+            place, north, south, institute, board, stewards, officer, operator, agent, accounts["stranger"]
+        )
 
     @property
     def organizations(self) -> tuple[Organization, ...]:
@@ -130,7 +144,7 @@ class Cast:
 
     @property
     def subjects(self) -> tuple[Subject, ...]:
-        return (self.officer, self.operator, self.agent)
+        return (*self.stewards.values(), self.officer, self.operator, self.agent)
 
     @property
     def exchange(self) -> Path:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import uuid
 from typing import Any
 
 from comity.dagster_bridge.files import sidecar_of
 from demo_main.lineage import read_lineage
 from demo_main.patients import corrected
-from demo_main.phases_work import require_made, spelled
+from demo_main.phases_work import RELEASED, require_made, spelled
 from demo_main.pictures import draw_curves, draw_lineage
 from demo_main.processes import Finished
 from demo_main.stage import Stage
@@ -125,8 +126,11 @@ def replay(stage: Stage) -> None:
         older, beside = path.read_bytes(), sidecar_of(path).read_bytes()
         registry = cast.south.place / "registry" / "patients.csv"
         rows, said_of_it = corrected(registry)
+        stage.registry_before = registry.read_bytes()
         cast.south.account.file(registry, rows.to_csv(index=False).encode())
-        newer = stage.worker(cast.south).run("release")
+        run_id = str(uuid.uuid4())
+        ticket = stage.ticket(cast.stewards["south"], "release", *RELEASED, run=run_id)
+        newer = stage.worker(cast.south).run("release", {"COMITY_TICKET": str(ticket)}, run_id)
         require_made(newer, "patients", "released")
         with older_in_place(path, older, sidecar_of(path), beside) as change:
             run = stage.make("make_enrolment")

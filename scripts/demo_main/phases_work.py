@@ -16,6 +16,7 @@ import pandas as pd
 from comity.attestation.signing import key_id
 from comity.node.keystore import companion, load_public
 from demo_main.commands import program
+from demo_main.nodes import until
 from demo_main.organizations import Organization
 from demo_main.patients import (
     NORTH,
@@ -32,19 +33,19 @@ from demo_main.runs import RUN_S, Run, environment_of
 from demo_main.stage import Stage
 
 EQUAL: Final = 1e-9
-APPROVAL_WAIT_S: Final = "4"
-"""How long the institute's step waits for an approval before it fails as deferred, in seconds."""
-APPROVED_S: Final = 60.0
-"""Until an approval that was given at one node has moved the intent at another."""
+RELEASED: Final = ("patients", "released")
+"""What the job `release` makes."""
 
 
 def release(stage: Stage) -> None:
-    """Both clinics at once; Clinic North by Dagster's own command line."""
+    """Both clinics at once: Clinic North over its webserver and daemon, Clinic South by Dagster's command line."""
     cast, story = stage.cast, stage.story
-    with story.phase("release", "Both clinics release patients, side by side, each in its own Dagster"):
+    with story.phase(
+        "release", "Both clinics release patients, side by side; a data steward of each has asked for it"
+    ):
         with ThreadPoolExecutor(2) as pool:
-            north = pool.submit(_dagster_job_execute, stage, cast.north, "release")
-            south = pool.submit(stage.worker(cast.south).run, "release")
+            north = pool.submit(_launched, stage)
+            south = pool.submit(_executed, stage)
             runs = {"north": north.result(), "south": south.result()}
         for organization, institutions in ((cast.north, NORTH), (cast.south, SOUTH)):
             run = runs[organization.name]
@@ -54,30 +55,58 @@ def release(stage: Stage) -> None:
             _look_at_released(stage, organization, run, released_directly(own))
 
 
-def _dagster_job_execute(stage: Stage, organization: Organization, job: str) -> Run:
-    """A run by `dagster job execute`, read back from the event log."""
-    project = organization.project_folder
+def _launched(stage: Stage) -> Run:
+    """A run of Clinic North that its steward launches over GraphQL, and its daemon after the decision."""
+    service = stage.service(stage.cast.north)
+    service.wait_until_ready()
+    steward = stage.cast.stewards["north"]
+    said = stage.commands.comity(
+        steward.account,
+        steward.place,
+        *("launch", "release", "--url", service.url, "--wait", str(int(RUN_S))),
+        *("--key", steward.key, "--credential", stage.credentials[steward.path]),
+        *(part for asset in RELEASED for part in ("--asset", f"{steward.organization.member}/{asset}")),
+        *("--home", steward.organization.home),
+    )
+    stage.launched = said["run"]
+    state = service.wait_for(said["run"], "SUCCESS", outcome="execute", launch="handed")
+    run = service.read(said["run"])
+    permit = stage.decision(stage.cast.north, run.made["patients"]["comity/permit"])
+    began = run.events.get("PIPELINE_START", 0.0)
+    stage.story.say(
+        f"Clinic North: its steward launches run {run.id[:8]} over GraphQL; its daemon has it decided, and it begins "
+        f"{began - permit['t']:.0f} s after its permit"
+    )
+    stage.story.claim(
+        "launched_by_daemon",
+        {
+            "from the queue": "PIPELINE_ENQUEUED" in run.events,
+            "decided before it began": state.tags["comity/launch"] == "handed" and permit["t"] <= began,
+            "asked for by the steward": stage.requester(stage.cast.north, run) == steward.spiffe,
+        },
+        records=_ids("north", run.made["patients"]) | {"ticket": said["ticket"]},
+        runs={"launched": run.id},
+    )
+    return run
+
+
+def _executed(stage: Stage) -> Run:
+    """A run of Clinic South by `dagster job execute`, read back from the event log."""
+    south = stage.cast.south
+    ticket = stage.ticket(stage.cast.stewards["south"], "release", *RELEASED)
+    project = south.project_folder
+    words = ("-f", str(project / "definitions.py"), "-d", str(project), "-j", "release")
     done = stage.supervisor.run(
-        [
-            program("dagster"),
-            "job",
-            "execute",
-            "-f",
-            str(project / "definitions.py"),
-            "-d",
-            str(project),
-            "-j",
-            job,
-        ],
-        organization.account,
-        environment_of(organization, stage.cast.exchange),
-        organization.place,
+        [program("dagster"), "job", "execute", *words],
+        south.account,
+        environment_of(south, stage.cast.exchange, {"COMITY_TICKET": str(ticket)}),
+        south.place,
         RUN_S,
     )
-    run = stage.worker(organization).read(job)
+    run = stage.worker(south).read("release")
     if not run.succeeded and not run.failed:
         raise DemoError(
-            f"dagster job execute -j {job} ended with status {done.status}:\n{done.errors[-4000:]}"
+            f"dagster job execute -j release ended with status {done.status}:\n{done.errors[-4000:]}"
         )
     return run
 
@@ -122,13 +151,15 @@ def _look_at_released(stage: Stage, organization: Organization, run: Run, expect
     content = stage.record(organization, said["comity/record"])["body"]["content"]
     table = pd.read_parquet(stage.cast.exchange / organization.member / "released.parquet")
     stage.rows_released += content["rows"]
+    if organization is stage.cast.south:
+        stage.released_before = said["comity/record"]
     obligations = [term["message"] or term["code"] for term in said.get("comity/obligations", [])]
     stage.story.say(
         f"{organization.title}: released -> {permit['outcome']}: {content['rows']} rows, columns "
         f"{', '.join(content['columns'])}; withheld: {', '.join(said.get('comity/columns_withheld', []))}; "
         f"{'; '.join(obligations)}"
     )
-    withheld = [row for row in stage.worker(organization).withheld() if row["asset"].endswith("/released")]
+    withheld = [row for row in stage.withheld(organization) if row["asset"].endswith("/released")]
     for row in withheld:
         stage.story.say(
             f"    listed at home only: {row['rows']} rows of {row['column']} {', '.join(row['values'])}"
@@ -159,53 +190,108 @@ def _titles(stage: Stage, permit: dict[str, Any]) -> str:
 
 
 def pool(stage: Stage) -> None:
-    """The institute pools; it has to wait for an approval, which somebody else gives."""
+    """The institute's sensor asks for the pooling; the run is held for an approval, which somebody else gives."""
     cast, story = stage.cast, stage.story
     with story.phase(
-        "defer", "The institute pools what was released; patients of two clinics need an approval"
+        "defer", "The institute's sensor sees what was released and asks to pool it; that needs an approval"
     ):
-        first = stage.make("make_pooled", COMITY_WAIT_S=APPROVAL_WAIT_S)
-        failure = first.failure()
-        intent = failure.get("comity/intent", "")
-        if failure.get("comity/outcome") != "defer":
-            raise DemoError(f"pooled was not deferred: {first.status}: {first.description()}")
-        waiting = {row["intent"]: row for row in stage.node(cast.institute).client().waiting()}
-        needs = failure["comity/needs"]
+        held = _held_run(stage)
+        intent = held.tags["comity/intent"]
         story.say(
-            f"pooled -> defer; it needs {spelled(needs)}. The run has failed and says so; nothing was made."
+            f"its daemon has run {held.id[:8]} in the queue, where it is held: it needs {held.tags['comity/needs']}"
+        )
+        waiting = {row["intent"] for row in stage.node(cast.institute).client().waiting()}
+        before = stage.intent(intent)
+        way = give_approval(stage, intent)
+        run = _released_run(stage)
+        require_made(run, "pooled")
+        said = run.made["pooled"]
+        (approval,) = _approvals(stage, intent)
+        record = stage.record(cast.institute, approval)
+        rows = stage.record(cast.institute, said["comity/record"])["body"]["content"]["rows"]
+        story.say(
+            f"{way}; the held run goes on by itself, under the same intent {intent[:16]}: pooled -> "
+            f"{said['comity/outcome']}, {rows} rows"
         )
         away = cast.officer.organization
-        approval = stage.comity(
-            away,
-            *("approve", intent, "--yes", "--key", cast.officer.key, "--home", away.home),
-            *("--credential", stage.credentials[cast.officer.path]),
-        )["record"]
-        story.say(
-            f"{cast.officer.title.capitalize()} of {away.title} approves at the node of {away.title}, with a key "
-            f"that lies in {cast.officer.place.name}/, not at the institute"
-        )
-        answer = stage.node(cast.institute).client("bridge").step(intent, APPROVED_S)
-        second = stage.make("make_pooled")
-        require_made(second, "pooled")
-        said = second.made["pooled"]
-        held = stage.record(cast.institute, approval)
-        story.say(
-            f"pooled -> {answer.outcome} under the same intent {intent[:16]}; run again, it is made: "
-            f"{stage.record(cast.institute, said['comity/record'])['body']['content']['rows']} rows"
-        )
         story.claim(
             "deferred_then_executed",
             {
-                "it waited": intent in waiting,
-                "the first run made nothing": first.status == "FAILURE" and not first.made,
-                "the same intent": said["comity/intent"] == intent and intent in held["header"]["subject"],
-                "approved by another organization": held["member"] == away.member,
-                "by a key that lies there": held["header"]["key"] in key_ids(cast.officer.place),
-                "and not at the requester's": held["header"]["key"] not in key_ids(cast.institute.place),
+                "it waited": intent in waiting and before["standing"] == "deferred" and not before["permit"],
+                "the same intent": said["comity/intent"] == intent and intent in record["header"]["subject"],
+                "approved by another organization": record["member"] == away.member,
+                "by a key that is not the requester's": record["header"]["key"]
+                not in key_ids(cast.institute.place),
             },
             records={"approval": approval, **_ids("pooled", said)},
-            runs={"deferred": first.id, "executed": second.id},
+            runs={"executed": run.id},
         )
+        story.claim(
+            "held_run_released",
+            {
+                "it was held in the queue": (held.status, held.tags["comity/hold"]) == ("QUEUED", "held"),
+                "nothing was made before": not held.made,
+                "the very run was released": (run.id, run.tags.get("comity/hold")) == (held.id, "released"),
+                "asked for by a sensor": run.tags.get("dagster/sensor_name") == "pooling",
+            },
+            records={"approval": approval, **_ids("pooled", said)},
+            runs={"released": run.id},
+        )
+        # From here on the institute makes each thing when the demo says so.
+        stage.service(cast.institute).end()
+
+
+def _held_run(stage: Stage) -> Run:
+    """The run that the sensor has asked for, when it is held."""
+    found: list[Run] = []
+
+    def held() -> bool:
+        run = stage.worker(stage.cast.institute).newest("make_pooled")
+        found[:] = [run] if run is not None else []
+        # First it says why it is held, then it is in the queue.
+        return run is not None and (run.tags.get("comity/hold"), run.status) == ("held", "QUEUED")
+
+    until(held, RUN_S, "the sensor's run to be held")
+    return found[0]
+
+
+def _released_run(stage: Stage) -> Run:
+    """The same run, when it has ended."""
+    found: list[Run] = []
+
+    def ended() -> bool:
+        run = stage.worker(stage.cast.institute).read("make_pooled")
+        found[:] = [run]
+        return run.status in ("SUCCESS", "FAILURE", "CANCELED")
+
+    until(ended, RUN_S, "the held run to be released and to end")
+    return found[0]
+
+
+def _approvals(stage: Stage, intent: str) -> list[str]:
+    """Ids of the approvals of an intent that the institute's node holds."""
+    return [row["approval"] for row in stage.intent(intent)["approvals"]]
+
+
+def give_approval(stage: Stage, intent: str) -> str:
+    """The officer of Clinic South approves, at that clinic's node. Answers with how, in words."""
+    officer = stage.cast.officer
+    away = officer.organization
+    if stage.browser is None:
+        stage.comity(
+            away,
+            *("approve", intent, "--yes", "--key", officer.key, "--home", away.home),
+            *("--credential", stage.credentials[officer.path]),
+        )
+        return (
+            f"{officer.title.capitalize()} of {away.title} approves with `comity approve`, by a key that lies in "
+            f"{officer.place.name}/ and not at the institute"
+        )
+    stage.browser.approve(intent, stage.results / "approval.png")
+    return (
+        f"{officer.title.capitalize()} of {away.title} approves in the page of that clinic's node, with a key that was "
+        "made in the browser and never leaves it"
+    )
 
 
 def key_ids(place: Path) -> set[str]:
@@ -320,14 +406,5 @@ def delegate(stage: Stage) -> None:
 
 def as_agent(stage: Stage, job: str, asset: str) -> Run:
     """A run that the agent asks for: it names the run, and signs a launch ticket for it with its own key."""
-    cast = stage.cast
     run = str(uuid.uuid4())
-    ticket = cast.agent.place / f"{run}.ticket"
-    stage.commands.comity(
-        cast.agent.account,
-        cast.agent.place,
-        *("ticket", "--key", cast.agent.key, "--credential", cast.agent.place / "agent.credential"),
-        *("--run", run, "--job", job, "--asset", f"{cast.institute.member}/{asset}", "--out", ticket),
-    )
-    given = cast.institute.account.file(cast.institute.place / ticket.name, ticket.read_bytes())
-    return stage.make(job, run, COMITY_TICKET=str(given))
+    return stage.make(job, run, COMITY_TICKET=str(stage.ticket(stage.cast.agent, job, asset, run=run)))

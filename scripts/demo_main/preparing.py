@@ -18,6 +18,7 @@ import pandas as pd
 
 import comity
 from demo_main.accounts import Account, may_read, may_write
+from demo_main.orchestrators import governed_instance
 from demo_main.organizations import Cast, Organization
 from demo_main.patients import NORTH, SOUTH, all_patients, clinic_patients
 from demo_main.processes import DemoError, Supervisor
@@ -36,7 +37,6 @@ _COMPILED: Final = (
     ("sqlalchemy", "engine/base.py"),
 )
 """Files whose byte code is looked for: one of each package that takes long to compile."""
-_DAGSTER_YAML: Final = "telemetry:\n  enabled: false\n"
 
 
 def prepare(cast: Cast, supervisor: Supervisor) -> None:
@@ -81,7 +81,7 @@ def _make_home(organization: Organization, exchange: Path) -> None:
     account.folder(exchange / organization.member, 0o755)
     if organization.project:
         account.folder(organization.dagster_home)
-        account.file(organization.dagster_home / "dagster.yaml", _DAGSTER_YAML.encode())
+        account.file(organization.dagster_home / "dagster.yaml", governed_instance(organization))
         project = account.folder(organization.project_folder)
         source = SITE / organization.project / "definitions.py"
         account.file(project / source.name, source.read_bytes())

@@ -27,7 +27,8 @@ class Run:
     """A run, as the event log has it.
 
     `made` maps assets to the metadata of their materialization, `failed` steps to description, metadata and
-    error.
+    error. `events` says when the run was first enqueued, dequeued, started and so on, by Dagster's names, in seconds
+    since 1970.
     """
 
     id: str
@@ -35,6 +36,8 @@ class Run:
     status: str
     made: Mapping[str, Mapping[str, Any]]
     failed: Mapping[str, Mapping[str, Any]]
+    tags: Mapping[str, str]
+    events: Mapping[str, float]
 
     @property
     def succeeded(self) -> bool:
@@ -113,12 +116,10 @@ class Worker:
         """Read back the newest run of a job."""
         return _run_of(self._ask({"do": "read", "job": job}))
 
-    def withheld(self) -> list[dict[str, Any]]:
-        """What obligations kept out, as the organization's own node has stored it."""
-        found: list[dict[str, Any]] = self._ask(
-            {"do": "withheld", "store": str(self.organization.home / "store.sqlite3")}
-        )
-        return found
+    def newest(self, job: str) -> Run | None:
+        """Read back the newest run of a job, if there is one."""
+        found = self._ask({"do": "newest", "job": job})
+        return _run_of(found) if found else None
 
     def _ask(self, request: Mapping[str, Any]) -> Any:
         self._running.write(json.dumps(request))
@@ -129,4 +130,12 @@ class Worker:
 
 
 def _run_of(answer: Mapping[str, Any]) -> Run:
-    return Run(answer["run"], answer["job"], answer["status"], answer["made"], answer["failed"])
+    return Run(
+        answer["run"],
+        answer["job"],
+        answer["status"],
+        answer["made"],
+        answer["failed"],
+        answer["tags"],
+        answer["events"],
+    )

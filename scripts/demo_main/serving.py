@@ -99,6 +99,14 @@ def _to_look_at(stage: Stage, within: Path) -> list[tuple[str, str]]:
             "by whose votes, and how each of them came about, judged again",
             f"{within} comity decision show {_permit_of_survival(stage)[:16]} --working",
         ),
+        (
+            "Clinic North's runs in Dagster's own pages: what was begun, and what was not, and why",
+            stage.service(stage.cast.north).url,
+        ),
+        (
+            "what waits for people at Clinic South: a link for a browser on this machine",
+            f"{program_of(stage, stage.cast.south)} comity page",
+        ),
         ("where survival comes from", f"{within} comity lineage show survival"),
         ("the same for a stranger", f"{program('comity')} verify {bundle} --roots {roots}"),
     ]

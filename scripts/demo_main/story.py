@@ -19,6 +19,11 @@ CLAIMS: Final = (
     "homes_private",
     "executed",
     "restricted",
+    "launched_by_daemon",
+    "ticket_required",
+    "second_run_refused",
+    "staged_write_discarded",
+    "held_run_released",
     "deferred_then_executed",
     "curves_equal",
     "owners_released",
@@ -33,6 +38,8 @@ CLAIMS: Final = (
     "live_owner_deferred",
     "owner_back_executed",
     "held_then_executed",
+    "rolled_back",
+    "descendant_marked",
 )
 """What has to be observed for the demo to succeed."""
 

@@ -14,12 +14,20 @@ import pytest
 from comity.attestation.engine import engine_id
 from comity.attestation.offline import verify_bundle
 from comity.attestation.roots import parse_roots
+from demo_main.officer import browser_program
 from demo_main.story import CLAIMS
 from demo_runs import DemoRun
 from served_demo import ServedDemo
 
 SCRIPT = str(Path(__file__).parents[2] / "scripts/demo")
 TRUE = (
+    "launched_by_daemon",
+    "ticket_required",
+    "second_run_refused",
+    "staged_write_discarded",
+    "held_run_released",
+    "rolled_back",
+    "descendant_marked",
     "deferred_then_executed",
     "decided_with_one_member_down",
     "live_owner_deferred",
@@ -65,8 +73,9 @@ def test_everything_that_the_demo_claims_is_observed(demo: DemoRun) -> None:
     place, said = demo.place, demo.said
     assert f"comity verify {place}/results/survival.bundle" in demo.told
     assert said["organizations"] == 4
-    # Each clinic's release and Clinic South's second; the agent beyond its credential, and twice after it was revoked.
-    assert (said["permits"]["restrict"], said["refusals"]) == (3, 3)
+    # Each clinic's release, Clinic South's second and what it discarded; the click, the agent beyond its credential
+    # and twice after it was revoked.
+    assert (said["permits"]["restrict"], said["refusals"]) == (4, 4)
     assert said["permits"]["execute"] >= 7
     assert said["rows_released"] == 86 + 131
     assert {name: said[name] for name in TRUE} == dict.fromkeys(TRUE, True)
@@ -87,7 +96,10 @@ def test_everything_that_the_demo_claims_is_observed(demo: DemoRun) -> None:
     assert report.level == "re-judged"
     assert said["lineage_records"] == report.records
     assert [target["asset"] for target in report.targets] == ["institute.example/survival"]
-    for picture in ("curves.png", "lineage.png"):
+    # As in the tests of the page: where no browser is, the officer has used the command.
+    pictures = ("curves.png", "lineage.png", *(("approval.png",) if browser_program() else ()))
+    assert ("approves in the page" in " ".join(demo.told.split())) == bool(browser_program())
+    for picture in pictures:
         assert (bundle.parent / picture).read_bytes().startswith(b"\x89PNG")
     assert processes_naming(str(place)) == []
 
@@ -96,6 +108,7 @@ def test_everything_that_the_demo_claims_is_observed(demo: DemoRun) -> None:
 @pytest.mark.xdist_group("served_demo")
 def test_a_demo_that_others_joined_ends_as_any_other(served: ServedDemo) -> None:
     """What was done while it was served changes no claim: the audit looks at what is there at the end."""
+    assert "approves with `comity approve`" in " ".join("".join(served.told).split())
     assert served.end() == 0, served.told
     said = served.said()
     observed = {name: each["holds"] for name, each in said["observed"].items()}

@@ -73,8 +73,8 @@ def test_a_run_that_is_called_like_a_path_opens_no_file_there(demo: DemoRun, tmp
     home = copy_of(demo.place / "north/dagster", tmp_path / "dagster")
     outside = tmp_path / "outside"
     with opened(home / "history/runs.db") as connection:
-        ((run, _),) = connection.execute("SELECT run_id, run_body FROM runs").fetchall()
-        changed = "UPDATE runs SET run_id = ?2, run_body = replace(run_body, ?1, ?2)"
+        ((run,),) = connection.execute("SELECT run_id FROM runs LIMIT 1").fetchall()
+        changed = "UPDATE runs SET run_id = ?2, run_body = replace(run_body, ?1, ?2) WHERE run_id = ?1"
         connection.execute(changed, (run, str(outside)))
     with pytest.raises(AuditError, match="a run is called"):
         read_runs(home)

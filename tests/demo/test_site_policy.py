@@ -17,6 +17,7 @@ from world import BOARD, FOUR, INSTITUTE, NORTH, SOUTH, START, YEAR, Organizatio
 
 SITE = Path(__file__).parents[2] / "scripts/demo_main/site"
 STUDY = "survival_study"
+STEWARD = "steward/2c90"
 RELEASED = ("time", "status", "sex", "ph.ecog", "age_decade")
 
 
@@ -26,6 +27,11 @@ def world() -> World:
     world = World(FOUR, policy=policy, taxonomy=taxonomy)
     world.tell(world[NORTH].owner_policy(any_=("live", 0)))
     world.tell(world[SOUTH].owner_policy(any_=("standing", START + YEAR)))
+    for name in (NORTH, SOUTH):
+        assets = (f"{name}/**",)
+        world.tell(
+            world[name].credential(STEWARD, classes=("data-steward",), assets=assets, purposes=(STUDY,))
+        )
     return world
 
 
@@ -43,17 +49,24 @@ def ask(
     return intent, world.decide(intent, (member.evidence(intent), *offered), down=down)
 
 
-def made(world: World, member: Organization, asset: str, inputs: tuple[bytes, ...] = ()) -> SignedRecord:
-    _, pursuit = ask(world, member, asset, inputs)
+def made(
+    world: World, member: Organization, asset: str, inputs: tuple[bytes, ...] = (), **more: Any
+) -> SignedRecord:
+    _, pursuit = ask(world, member, asset, inputs, **more)
     assert pursuit.standing == "permitted", (pursuit.causes, pursuit.needs)
     return member.actuate(pursuit.permit.record)
+
+
+def by_steward(clinic: Organization) -> dict[str, Any]:
+    """What makes an intent one that a clinic's data steward has asked for."""
+    return {"who": STEWARD, "offered": (clinic.ticket(STEWARD, ["released"]),)}
 
 
 def released(world: World) -> tuple[bytes, ...]:
     found = []
     for name in (NORTH, SOUTH):
         patients = made(world, world[name], "patients")
-        found.append(made(world, world[name], "released", (patients.id,)).id)
+        found.append(made(world, world[name], "released", (patients.id,), **by_steward(world[name])).id)
         share(world, name, INSTITUTE)
     return tuple(found)
 
@@ -95,12 +108,19 @@ def test_the_rules_have_no_problems() -> None:
 
 def test_patients_are_executed_and_released_is_restricted(world: World) -> None:
     patients = made(world, world[NORTH], "patients")
-    _, pursuit = ask(world, world[NORTH], "released", (patients.id,))
+    _, pursuit = ask(world, world[NORTH], "released", (patients.id,), **by_steward(world[NORTH]))
     (claim,) = pursuit.permit.body.claims
     columns = columns_of(world, "*/released")
     assert tuple(columns[i] for i in sorted(indices_of(claim.extent.columns))) == RELEASED
     (obligation,) = claim.obligations
     assert (obligation.code, obligation.parameters) == ("min_group_rows", {"column": "inst", "rows": 5})
+
+
+def test_nothing_is_released_that_nobody_has_asked_for(world: World) -> None:
+    patients = made(world, world[NORTH], "patients")
+    _, pursuit = ask(world, world[NORTH], "released", (patients.id,))
+    assert pursuit.standing == "refused"
+    assert "nobody_asked" in {cause.code for cause in pursuit.causes}
 
 
 def test_health_data_stays_home(world: World) -> None:

@@ -1,4 +1,7 @@
-"""The demo as somebody leaves it running: `scripts/demo --serve`, from its start to its last line."""
+"""The demo as somebody leaves it running: `scripts/demo --serve`, from its start to its last line.
+
+It is the one without a browser: there the officer approves by the command.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ class ServedDemo:
         demo = cls(
             place,
             subprocess.Popen(
-                [SCRIPT, "--json", "--serve", "--keep", str(place)],
+                [SCRIPT, "--json", "--serve", "--no-browser", "--keep", str(place)],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,

@@ -12,7 +12,7 @@ from pathlib import Path
 import dagster as dg
 import pandas as pd
 
-from comity.dagster_bridge import GovernedFilesIOManager, govern, partner_assets
+from comity.dagster_bridge import GovernedFilesIOManager, govern, partner_assets, partner_sensor
 
 HOME = Path(os.environ["DAGSTER_HOME"]).parent
 CLINICS: Mapping[str, dg.AssetIn] = {
@@ -65,11 +65,25 @@ def events_by_ecog(pooled: pd.DataFrame) -> pd.DataFrame:
 
 
 ASSETS = (pooled, survival, enrolment, events_by_ecog)
+JOBS = {
+    asset.key.path[-1]: dg.define_asset_job(f"make_{asset.key.path[-1]}", selection=[asset])
+    for asset in ASSETS
+}
 
 defs = govern(
     dg.Definitions(
         assets=[*ASSETS, *partner_assets()],
-        jobs=[dg.define_asset_job(f"make_{asset.key.path[-1]}", selection=[asset]) for asset in ASSETS],
+        jobs=list(JOBS.values()),
+        sensors=[
+            partner_sensor(
+                "pooling",
+                watch=["clinic-north.example/released", "clinic-south.example/released"],
+                job=JOBS["pooled"],
+                exchange=os.environ["COMITY_EXCHANGE"],
+                minimum_interval_seconds=1,
+                default_status=dg.DefaultSensorStatus.RUNNING,
+            )
+        ],
         executor=dg.in_process_executor,
         resources={
             "io_manager": GovernedFilesIOManager(
