@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from comity.dagster_bridge.coordinator import GovernedRunCoordinator
+    from comity.dagster_bridge.duckdb_io_manager import GovernedDuckDBIOManager
+    from comity.dagster_bridge.duckdb_storage import WrittenTable
     from comity.dagster_bridge.failures import (
         GovernanceFailure,
         InputMissing,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GovernanceFailure",
+    "GovernedDuckDBIOManager",
     "GovernedFilesIOManager",
     "GovernedRunCoordinator",
     "GovernedRunLauncher",
@@ -46,6 +49,7 @@ __all__ = [
     "TicketFacts",
     "WriteRefused",
     "WrittenFile",
+    "WrittenTable",
     "govern",
     "partner_assets",
     "partner_sensor",
@@ -53,6 +57,7 @@ __all__ = [
 
 _MODULES: Final = {
     "GovernanceFailure": "failures",
+    "GovernedDuckDBIOManager": "duckdb_io_manager",
     "GovernedFilesIOManager": "files_io_manager",
     "GovernedRunCoordinator": "coordinator",
     "GovernedRunLauncher": "launcher",
@@ -65,6 +70,7 @@ _MODULES: Final = {
     "TicketFacts": "requester",
     "WriteRefused": "failures",
     "WrittenFile": "storage",
+    "WrittenTable": "duckdb_storage",
     "govern": "governed_definitions",
     "partner_assets": "partners",
     "partner_sensor": "partner_versions",

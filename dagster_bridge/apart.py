@@ -7,10 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from comity.dagster_bridge.storage import WrittenFile
-
 if TYPE_CHECKING:
-    from comity.dagster_bridge.table_formats import Format
     from comity.dagster_bridge.tables import Table
 
 SAMPLE_ROWS_MAX: Final = 1_000
@@ -19,23 +16,16 @@ KEPT_APART: Final = frozenset({"sampled", "isolated"})
 """The ways whose results are kept where no reader of the asset looks, and are read by the same way's next step."""
 
 
-def sample_of(value: object, form: Format) -> Table:
+def sample_of(value: object) -> Table:
     """A sample of a table's rows: all of a small one, else so many at even distances, the first among them.
 
     It is the same for the same table. What an obligation says of groups is held against the sample.
 
     Raises:
         UnwritableError: it is no table.
-        FileError: what the work has written cannot be read.
     """
-    from comity.dagster_bridge.files import FileError, read_file
-    from comity.dagster_bridge.tables import arrow_table, parse_table, row_count
+    from comity.dagster_bridge.tables import arrow_table, row_count
 
-    if isinstance(value, WrittenFile):
-        found = read_file(value.path)
-        if found is None:
-            raise FileError(f"{value.path} is not there: a function that returns it has written it")
-        value = parse_table(found.data, form, as_arrow=True)
     table: Any = arrow_table(value)
     rows = row_count(table)
     if rows <= SAMPLE_ROWS_MAX:

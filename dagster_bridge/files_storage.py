@@ -58,6 +58,9 @@ class FilesStorage:
         """
         return self.place.path(slot.path, slot.partition, self.form)
 
+    def require_place(self, slot: Slot) -> None:
+        self.path(slot)
+
     def prepare(self, table: Table) -> PreparedFile:
         from comity.dagster_bridge.tables import table_bytes
 

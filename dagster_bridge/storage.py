@@ -72,6 +72,15 @@ class Storage(Protocol[P, S]):
         """What it can do about a version that was found wrong."""
         ...
 
+    def require_place(self, slot: Slot) -> None:
+        """Check that a slot can be kept under its name. No name that cannot be written begins an attempt.
+
+        Raises:
+            ConfigError: it cannot.
+            FileError: the disk refuses.
+        """
+        ...
+
     def prepare(self, table: Table) -> P:
         """Bring a table into the form that the store keeps. Nothing is written.
 

@@ -93,8 +93,14 @@ def shows_no_value(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 def is_table(value: object) -> bool:
-    """Whether a value is a table that can be written: a pandas DataFrame or an Arrow table."""
-    return isinstance(value, (pd.DataFrame, pa.Table))
+    """Whether a value is a table that can be written: pandas' or Arrow's, or one that streams itself."""
+    return isinstance(value, (pd.DataFrame, pa.Table)) or streams_itself(value)
+
+
+def streams_itself(value: object) -> bool:
+    """Whether a value names its columns and gives itself as a stream of Arrow, as polars and DuckDB's relations do."""
+    kind: Any = type(value)
+    return hasattr(kind, "__arrow_c_stream__") and hasattr(kind, "columns")
 
 
 def names_of(value: object) -> frozenset[object]:
@@ -105,6 +111,9 @@ def names_of(value: object) -> frozenset[object]:
     if isinstance(value, pa.Table):
         table: Table = value
         return frozenset(table.column_names)
+    if streams_itself(value):
+        stream: Any = value
+        return frozenset(stream.columns)
     if isinstance(value, Mapping):
         several = cast("Mapping[object, object]", value)
         return frozenset(name for each in several.values() if is_table(each) for name in names_of(each))
@@ -134,6 +143,10 @@ def arrow_table(value: object) -> Table:
         table: Table = value
         _check_names(list(table.column_names))
         return table
+    if streams_itself(value):
+        streamed: Table = pa.table(value)
+        _check_names(list(streamed.column_names))
+        return _without_views(streamed)
     if value is None:
         raise _unwritable(
             "not_a_table",
@@ -144,6 +157,16 @@ def arrow_table(value: object) -> Table:
         f"a {type(value).__name__} is no table: return a pandas DataFrame or an Arrow table, or give this"
         " asset another IO manager",
     )
+
+
+def _without_views(table: Table) -> Table:
+    """The table with texts and byte strings as every reader and format knows them."""
+    kinds = ((pa.types.is_string_view, pa.string()), (pa.types.is_binary_view, pa.binary()))
+    for position, field in enumerate(table.schema):
+        for is_view, plain in kinds:
+            if is_view(field.type):
+                table = table.set_column(position, field.name, table.column(position).cast(plain))
+    return table
 
 
 @shows_no_value

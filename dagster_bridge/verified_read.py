@@ -1,11 +1,12 @@
-"""Reading a file of an asset: found, read once, verified by the node, and only then given to be parsed."""
+"""Reading a version of an asset: found, read once, verified by the node, and only then given to be parsed."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
 
 import dagster as dg
 
@@ -17,88 +18,90 @@ from comity.dagster_bridge.failures import (
     unanswered,
     unavailable,
 )
-from comity.dagster_bridge.files import (
-    NEXT_MAX,
-    SIDECAR_BYTES_MAX,
-    FileError,
-    FileMissingError,
-    Place,
-    ReadFile,
-    read_file,
-    sidecar_of,
-    unfinished,
-)
+from comity.dagster_bridge.files import FileError, FileMissingError
 from comity.dagster_bridge.gate import HOME_VARIABLE, Gate
 from comity.dagster_bridge.governed_assets import read_governed_assets
 from comity.dagster_bridge.governed_step import GovernedStep
-from comity.dagster_bridge.table_formats import Format
 from comity.node.client import NodeClient, NodeError, ReadAnswer, ReadForm, TermForm
 from comity.protocol.errors import ConfigError
 
+C = TypeVar("C")
+
 
 @dataclass(frozen=True, slots=True)
-class InputAsset:
-    """An asset that is to be read: its id, whose it is, and where its files may lie."""
+class Found(Generic[C]):
+    """A version as it was read, once, with what lay beside it. `C` is its content in the store's own form.
 
-    name: str
-    partners: bool
-    place: Place
-    path: Sequence[str]
-    forms: tuple[Format, ...]
+    Attributes:
+        digest: SHA-256 (hex) of its bytes, or of the form that stands for them.
+        where: its place, for people.
+        recovered: it was put in place only now.
+        rows: what its record says, where it was verified.
+    """
 
-    def paths(self, partition: str) -> dict[Format, Path]:
-        """Where the file of one partition may lie, by format."""
-        return {form: self.place.path(self.path, partition, form) for form in self.forms}
+    content: C
+    digest: str
+    size: int
+    where: str
+    sidecar: bytes
+    recovered: bool = False
+    rows: int | None = None
 
-    def find(self, partition: str) -> Found:
-        """The file of one partition, read once. An own one that was recorded and not put in place is, first.
+
+class InputAsset(Protocol[C]):
+    """An asset that is to be read, in the store that keeps it."""
+
+    @property
+    def name(self) -> str:
+        """Its id; of a partner's with the member."""
+        ...
+
+    @property
+    def partners(self) -> bool:
+        """Whether it is a partner's: then nothing in its place is changed."""
+        ...
+
+    def apart(self, way: str) -> InputAsset[C]:
+        """The same asset where what is made in another way is kept."""
+        ...
+
+    def find(self, partition: str) -> Found[C]:
+        """The version in the place of one partition. An own one that was recorded and not put in place is, first.
 
         Raises:
             FileMissingError: there is none.
-            FileError: there are several and nothing says which counts.
+            FileError: it cannot be read, or there are several and nothing says which counts.
         """
-        found: list[Found] = []
-        for form, path in self.paths(partition).items():
-            recovered = not self.partners and self.place.finish(path)
-            file = read_file(path)
-            if file is not None:
-                sidecar = read_file(sidecar_of(path), SIDECAR_BYTES_MAX)
-                found.append(Found(file, form, sidecar.data if sidecar is not None else b"", recovered))
-        if len(found) == 1:
-            return found[0]
-        where = " and ".join(str(path) for path in self.paths(partition).values())
-        if not found:
-            raise FileMissingError(
-                f"there is no file of {self.words(partition)} yet, at {where}: make it, or wait until"
-                f" {'its writer has published it' if self.partners else 'its step has'}"
-            )
-        raise FileError(f"{len(found)} files for {self.words(partition)} at {where}")
+        ...
 
-    def put_back(self, partition: str, digest: str) -> bool:
-        """Put a version from before, by the digest of its bytes, back in its place; whether it is kept.
+    def unfinished(self, partition: str) -> Iterator[Found[C]]:
+        """What is staged, `NEXT_MAX` at most, the oldest first, each read when it is asked for."""
+        ...
+
+    def finish(self, partition: str, found: Found[C], sidecar: bytes) -> None:
+        """Put in place what is staged and was recorded.
 
         Raises:
             FileError: the disk refuses.
         """
-        return any(self.place.put_back(path, digest) for path in self.paths(partition).values())
+        ...
+
+    def put_back(self, partition: str, digest: str) -> bool:
+        """Put a version from before, by its digest, back in its place; whether it is kept.
+
+        Raises:
+            FileError: the disk refuses.
+        """
+        ...
 
     def words(self, partition: str) -> str:
         """One partition of the asset, for people."""
-        return f"partition {partition} of {self.name}" if partition else self.name
+        ...
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A file with its format and what lay beside it.
-
-    `recovered` says that it was put in place only now; `rows` is what its record says, where it was verified.
-    """
-
-    file: ReadFile
-    form: Format
-    sidecar: bytes
-    recovered: bool = False
-    rows: int | None = None
+def words_of(name: str, partition: str) -> str:
+    """One partition of an asset, for people."""
+    return f"partition {partition} of {name}" if partition else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,7 @@ class Reader:
     home: Path | None
     stated: frozenset[str] = frozenset()
 
-    def verifies(self, asset: InputAsset) -> bool:
+    def verifies(self, asset: InputAsset[Any]) -> bool:
         """Whether the bytes are verified before use.
 
         A partner's always are. The node has said it for the stated inputs of a step. What a function loads
@@ -128,13 +131,13 @@ class Reader:
         governed = read_governed_assets(home or self.home)
         return governed is None or governed.name([asset.name])
 
-    def admitted(self, asset: InputAsset, partition: str) -> Found:
-        """The file of one partition whose bytes the node admits.
+    def admitted(self, asset: InputAsset[C], partition: str) -> Found[C]:
+        """The version of one partition that the node admits.
 
         Raises:
             ReadRefused: it admits none.
             NodeUnavailable: nobody knows.
-            FileError: there is no file, or several.
+            FileError: there is none, or several.
         """
         apart = self._kept_apart(asset, partition)
         if apart is not None:
@@ -149,8 +152,8 @@ class Reader:
         answer = self._ask(asset, partition, found)
         if not answer.admitted:
             again = asset.find(partition)
-            if (again.file.digest, again.sidecar) != (found.file.digest, found.sidecar):
-                # Its writer was putting file and sidecar in place, one after the other.
+            if (again.digest, again.sidecar) != (found.digest, found.sidecar):
+                # Its writer was putting it in place just now.
                 found, answer = again, self._ask(asset, partition, again)
         if answer.put_back and not asset.partners and asset.put_back(partition, answer.put_back):
             # The node's organization has rolled back what lay there.
@@ -163,12 +166,12 @@ class Reader:
             raise self._not_admitted(asset, partition, found, answer)
         return self._noted(asset, partition, found, answer)
 
-    def _kept_apart(self, asset: InputAsset, partition: str) -> Found | None:
+    def _kept_apart(self, asset: InputAsset[C], partition: str) -> Found[C] | None:
         """What a step before made in the same way, where the decision rests on that; else None."""
         way = self.step.answer.way if self.step is not None else "staged"
         if asset.partners or way not in KEPT_APART:
             return None
-        beside = replace(asset, place=asset.place.apart(way))
+        beside = asset.apart(way)
         try:
             found = beside.find(partition)
         except FileMissingError:
@@ -176,30 +179,28 @@ class Reader:
         answer = self._ask(beside, partition, found)
         return self._noted(beside, partition, found, answer) if answer.admitted else None
 
-    def _recorded(self, asset: InputAsset, partition: str) -> Found | None:
-        """New bytes that the node has recorded, and whose writer ended before it had their sidecar."""
+    def _recorded(self, asset: InputAsset[C], partition: str) -> Found[C] | None:
+        """What the node has recorded, and whose writer ended before it had put it in its place."""
         if asset.partners:
             return None
-        for form, path in asset.paths(partition).items():
-            for beside in unfinished(path)[-NEXT_MAX:]:
-                file = read_file(beside)
-                if file is None:
-                    continue
-                answer = self._ask(asset, partition, Found(file, form, b""))
-                if not answer.admitted or not answer.sidecar:
-                    continue
-                asset.place.write(sidecar_of(beside), decoded_sidecar(answer.sidecar))
-                return self._noted(asset, partition, asset.find(partition), answer)
+        for staged in asset.unfinished(partition):
+            answer = self._ask(asset, partition, staged)
+            if not answer.admitted or not answer.sidecar:
+                continue
+            asset.finish(partition, staged, decoded_sidecar(answer.sidecar))
+            found = asset.find(partition)
+            if found.digest == staged.digest:
+                return self._noted(asset, partition, found, answer)
         return None
 
-    def _ask(self, asset: InputAsset, partition: str, found: Found) -> ReadAnswer:
+    def _ask(self, asset: InputAsset[C], partition: str, found: Found[C]) -> ReadAnswer:
         form = ReadForm(
             intent=self.step.answer.intent if self.step is not None else "",
             to_check=self.step is not None and self.step.only_checks,
             asset=asset.name,
             partition=partition,
-            digest=found.file.digest,
-            size=len(found.file.data),
+            digest=found.digest,
+            size=found.size,
             sidecar=base64.b64encode(found.sidecar).decode("ascii"),
         )
         try:
@@ -210,7 +211,7 @@ class Reader:
         except ConfigError as exc:
             raise unavailable(f"that reads {asset.name}", exc) from exc
 
-    def _noted(self, asset: InputAsset, partition: str, found: Found, answer: ReadAnswer) -> Found:
+    def _noted(self, asset: InputAsset[C], partition: str, found: Found[C], answer: ReadAnswer) -> Found[C]:
         if self.step is not None:
             self.step.reads[asset.name, partition] = answer.actuation
             if asset.partners:
@@ -218,19 +219,19 @@ class Reader:
         return replace(found, rows=answer.rows)
 
     def _not_admitted(
-        self, asset: InputAsset, partition: str, found: Found, answer: ReadAnswer
+        self, asset: InputAsset[C], partition: str, found: Found[C], answer: ReadAnswer
     ) -> GovernanceFailure:
         causes = answer.causes or [TermForm("read_refused")]
         reasons = "; ".join(cause.message or cause.code for cause in causes)
         extra = {
             "comity/input": dg.MetadataValue.text(asset.name),
-            "comity/digest": dg.MetadataValue.text(found.file.digest),
+            "comity/digest": dg.MetadataValue.text(found.digest),
         }
         if partition:
             extra["comity/partition"] = dg.MetadataValue.text(partition)
         return refused_locally(
             ReadRefused,
-            f"{asset.words(partition)} is not admitted: {reasons} ({found.file.path})",
+            f"{asset.words(partition)} is not admitted: {reasons} ({found.where})",
             causes,
             self.step.answer if self.step is not None else None,
             extra,

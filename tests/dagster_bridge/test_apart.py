@@ -228,7 +228,7 @@ def test_the_node_is_told_which_outputs_can_be_kept_apart(
 @given(st.integers(0, 3 * SAMPLE_ROWS_MAX))
 def test_a_sample_is_small_in_order_and_always_the_same(rows: int) -> None:
     table = frame(rows)
-    one, other = sample_of(table, "parquet"), sample_of(table.copy(), "parquet")
+    one, other = sample_of(table), sample_of(table.copy())
     assert one.equals(other)
     assert row_count(one) == min(rows, SAMPLE_ROWS_MAX)
     numbers = one.column("n").to_pylist()
