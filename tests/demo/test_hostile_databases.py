@@ -45,7 +45,7 @@ def test_a_view_in_place_of_a_stores_table_is_not_read(
     written(
         home / "store.sqlite3",
         "DROP TABLE records",
-        f"CREATE VIEW records AS {FOR_EVER} SELECT i AS {RECORDS} FROM n",  # noqa: S608  the attack
+        f"CREATE VIEW records AS {FOR_EVER} SELECT i AS {RECORDS} FROM n",
     )
     with pytest.raises(AuditError, match=r"store.sqlite3: .*'records': neither a plain table nor an index"):
         read_store("ethics-board.example", home, evidence.roots)
@@ -63,7 +63,7 @@ def test_a_view_in_place_of_a_table_of_dagsters_is_not_read(
     written(
         path,
         f"ALTER TABLE {table} RENAME TO kept",
-        f"CREATE VIEW {table} AS {FOR_EVER} SELECT kept.* FROM kept, n",  # noqa: S608  the attack
+        f"CREATE VIEW {table} AS {FOR_EVER} SELECT kept.* FROM kept, n",
     )
     with pytest.raises(AuditError, match=f"'{table}': neither a plain table nor an index"):
         read_runs(home)
@@ -162,7 +162,7 @@ def test_no_query_computes_for_ever_or_makes_gigabytes(
     path = written(tmp_path / "one.db", "CREATE TABLE a (b)")
     with pytest.raises((sqlite3.OperationalError, SQLAlchemyError), match="interrupted"):
         # It ends by itself, after many more instructions than it may take.
-        ask(path, f"{FOR_EVER} SELECT count(*) FROM (SELECT i FROM n LIMIT 1000000)")  # noqa: S608  the attack
+        ask(path, f"{FOR_EVER} SELECT count(*) FROM (SELECT i FROM n LIMIT 1000000)")
     with pytest.raises((sqlite3.DataError, SQLAlchemyError), match="too big"):
         ask(path, "SELECT length(hex(zeroblob(100000000)))")
     ask(path, "SELECT 1")

@@ -104,10 +104,17 @@ class Browsers:
             return context, page
 
         context, page = self.thread.submit(open_it).result()
+
+        def close_it() -> None:
+            for each in context.pages:
+                # What is still being answered may end as it will: nobody looks at it any more.
+                each.unroute_all(behavior="ignoreErrors")
+            context.close()
+
         try:
             yield Screen(self.thread, context, page, errors)
         finally:
-            self.thread.submit(context.close).result()
+            self.thread.submit(close_it).result()
 
 
 @contextmanager
