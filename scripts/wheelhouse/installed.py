@@ -1,4 +1,4 @@
-"""What an installation of Comity brings: the packages that `comity[node,dagster]` needs here, directly or not.
+"""What an installation of Comity brings: the packages that `comity[node,dagster,duckdb]` needs here, directly or not.
 
 Read from the metadata of an environment, which may hold more (tests and checks have tools of their own). It is
 what was resolved for this Python on this platform; markers can ask for other packages elsewhere.
@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT: Final = "comity"
-EXTRAS: Final = frozenset({"node", "dagster"})
+EXTRAS: Final = frozenset({"node", "dagster", "duckdb"})
 INTERPRETER_S_MAX: Final = 600.0
 """Against a hang: it takes a moment, and a machine can be busy."""
 

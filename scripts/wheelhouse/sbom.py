@@ -1,4 +1,4 @@
-"""The software bill of materials of `comity[node,dagster]`: CycloneDX JSON, from what is installed here.
+"""The software bill of materials of `comity[node,dagster,duckdb]`: CycloneDX JSON, from what is installed here.
 
 cyclonedx-py describes the environment; of that the packages that Comity brings are kept, with the edges of what
 is needed here. No time, no serial number, no path of this machine: the same environment gives the same bytes.
@@ -97,7 +97,7 @@ def problem_of(text: str) -> str | None:
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="scripts/sbom",
-        description="Write the bill of materials of comity[node,dagster] as CycloneDX JSON.",
+        description="Write the bill of materials of comity[node,dagster,duckdb] as CycloneDX JSON.",
         epilog="example: scripts/sbom --output /tmp/comity.cdx.json. It says what is installed for this Python on "
         "this platform; what a package's wheel holds inside, such as libraries in C, only that package knows.",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -292,3 +293,22 @@ def test_nothing_of_a_value_is_in_an_error_of_the_database(own: Own, tmp_path: P
     assert caught.value.__cause__ is None
     assert list(tmp_path.iterdir()) == [own.scratch]
     assert base64.b64encode(b"secret-7").decode() not in str(caught.value)
+
+
+def test_what_the_page_shows_runs(node: FakeNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs/dagster.md").read_text(encoding="utf-8")
+    section = page.partition("\n## Tables in DuckDB\n")[2]
+    code = section.partition("```python\n")[2].partition("```")[0]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COMITY_HOME", str(node.home))
+    (tmp_path / "definitions.py").write_text(code, encoding="utf-8")
+    namespace = runpy.run_path(str(tmp_path / "definitions.py"))
+    assets = [namespace["patients"], namespace["by_institution"]]
+    assert dg.materialize(assets, resources=namespace["resources"]).success
+    with duckdb.connect("study.duckdb", read_only=True) as connection:
+        assert connection.execute("SELECT inst, size FROM by_institution ORDER BY ALL").fetchall() == [
+            (1, 2),
+            (2, 1),
+        ]
+        names = connection.execute("SELECT DISTINCT asset FROM comity.versions ORDER BY ALL").fetchall()
+    assert names == [("by_institution",), ("patients",)]
